@@ -1,0 +1,2 @@
+//! The `reseal` command.
+fn main() {}
