@@ -1,0 +1,139 @@
+//! What verifiers must learn: the events of the feed, and why sessions end.
+
+use crate::id::{ClientId, SessionId, UserId};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Why a session ended. Told to its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EndReason {
+    /// Not renewed for longer than the policy's `idle_ttl`.
+    IdleTimeout,
+    /// As old as the policy's `max_ttl` allows.
+    MaxLifetime,
+    /// The user signed out.
+    SignedOut,
+    /// An administrator, another device of the user or the client ended it.
+    Revoked,
+    /// The password was changed elsewhere.
+    PasswordChanged,
+    /// A used refresh token came back: two parties hold it.
+    ReuseDetected,
+    /// The user was disabled or deleted.
+    UserDisabled,
+}
+
+impl EndReason {
+    /// All reasons, for stores and documentation.
+    pub const ALL: [Self; 7] = [
+        Self::IdleTimeout,
+        Self::MaxLifetime,
+        Self::SignedOut,
+        Self::Revoked,
+        Self::PasswordChanged,
+        Self::ReuseDetected,
+        Self::UserDisabled,
+    ];
+
+    /// The value on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::IdleTimeout => "idle_timeout",
+            Self::MaxLifetime => "max_lifetime",
+            Self::SignedOut => "signed_out",
+            Self::Revoked => "revoked",
+            Self::PasswordChanged => "password_changed",
+            Self::ReuseDetected => "reuse_detected",
+            Self::UserDisabled => "user_disabled",
+        }
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for EndReason {
+    type Err = crate::id::InvalidId;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|r| r.as_str() == s).ok_or(crate::id::InvalidId("end reason"))
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// One session ended. Ending all sessions of a user is one event each, or later logins would die
+    /// with them.
+    SessionEnded {
+        /// The session.
+        sid: SessionId,
+        /// Why.
+        reason: EndReason,
+    },
+    /// A user's claims changed: tokens with a smaller `rev` are stale.
+    ClaimsChanged {
+        /// The user.
+        sub: UserId,
+        /// The least valid `rev`.
+        rev: u64,
+    },
+    /// A client was disabled, deleted or its rights were narrowed.
+    ClientChanged {
+        /// The client.
+        client_id: ClientId,
+    },
+    /// Signing keys were withdrawn before their time.
+    KeysChanged {
+        /// The `kid`s that must no longer be trusted.
+        withdrawn: Vec<String>,
+    },
+}
+
+impl EventKind {
+    /// The type's name on the wire and in the stores.
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::SessionEnded { .. } => "session-ended",
+            Self::ClaimsChanged { .. } => "claims-changed",
+            Self::ClientChanged { .. } => "client-changed",
+            Self::KeysChanged { .. } => "keys-changed",
+        }
+    }
+}
+
+/// An event as it is appended to the log, in the transaction of the change it tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// What happened.
+    pub kind: EventKind,
+    /// When the last token it concerns is surely dead; after that the event leaves the feed.
+    pub until: Timestamp,
+}
+
+/// An event with its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedEvent {
+    /// Its number; grows in commit order.
+    pub seq: u64,
+    /// The event.
+    pub event: Event,
+}
+
+/// Allowance for verifiers' leeway (60 s) and clocks, added to every event's life.
+pub const EVENT_SLACK: Duration = Duration::from_secs(120);
+
+/// When an event committed at `now` may leave the feed: once every token signed before it is dead.
+/// `longest_access_ttl` is the high-water mark of lives under which a living token may have been issued.
+pub fn event_until(now: Timestamp, longest_access_ttl: Duration) -> Timestamp {
+    now + longest_access_ttl + EVENT_SLACK
+}
