@@ -1,1 +1,167 @@
-//! reseal-store
+//! Where sessions, users, clients and keys are kept: one small trait, and its engines.
+//!
+//! A store decides nothing. For the hot path it runs a pure decision next to the row
+//! ([`Store::update_session`]); everything else is a [`Commit`]: a list of writes with their
+//! preconditions, done together or not at all.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
+
+mod commit;
+mod error;
+
+pub use commit::{Commit, EndFilter, EndSessions, StartSession, Write};
+pub use error::{CommitError, Conflict, StoreError};
+
+use async_trait::async_trait;
+use reseal_core::challenge::Challenge;
+use reseal_core::client::SecretHash;
+use reseal_core::event::LoggedEvent;
+use reseal_core::keys::KeyRecord;
+use reseal_core::session::Change;
+use reseal_core::user::UserSecrets;
+use reseal_core::{Client, ClientId, Session, SessionId, TimelineEntry, Timestamp, User, UserId};
+use std::sync::{Arc, Mutex};
+
+/// A session and its user, read at one point in time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The session's row.
+    pub session: Session,
+    /// The record of its user.
+    pub user: Arc<User>,
+}
+
+/// A decision on one session, run by the engine next to the row.
+///
+/// It may be run more than once (the loser of a compare-and-swap re-reads and decides again), so it
+/// must depend on nothing but its argument.
+pub struct SessionUpdate {
+    /// Which session.
+    pub id: SessionId,
+    /// `until` of the events that the change may contain.
+    pub event_until: Timestamp,
+    /// Decides what to write; an empty [`Change`] writes nothing.
+    pub decide: Box<dyn FnMut(&Snapshot) -> Change + Send>,
+}
+
+/// What the sweep removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Sessions (with their timelines) that ended long ago.
+    pub sessions: usize,
+    /// Challenges that died.
+    pub challenges: usize,
+    /// Events past their `until`.
+    pub events: usize,
+}
+
+impl Swept {
+    /// Everything removed.
+    pub const fn total(&self) -> usize {
+        self.sessions + self.challenges + self.events
+    }
+}
+
+/// A store. Every answer that follows a write leaves after its commit.
+///
+/// All queues are bounded: a full one answers [`StoreError::Busy`], no call waits for ever.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// The session with its user.
+    async fn session(&self, id: SessionId) -> Result<Option<Snapshot>, StoreError>;
+
+    /// Runs the decision on the session as it is and commits the change it returns, with its timeline
+    /// and events, by compare-and-swap on (`version`, not ended). `false`: there is no such session.
+    /// Use [`decide`] for a decision that returns something.
+    async fn update_session(&self, update: SessionUpdate) -> Result<bool, StoreError>;
+
+    /// Does all writes of the commit, or none.
+    async fn commit(&self, commit: Commit) -> Result<(), CommitError>;
+
+    /// Sessions of a user by id, those after `after`, `limit` at most; ended ones included.
+    async fn sessions_of_user(
+        &self,
+        user: UserId,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<Session>, StoreError>;
+
+    /// All sessions that have not ended (they may have run out), by id, those after `after`.
+    async fn open_sessions(&self, after: Option<SessionId>, limit: usize)
+    -> Result<Vec<Session>, StoreError>;
+
+    /// Sessions that have not ended whose `idle_expires_at` lies in `from..to`, earliest first.
+    async fn sessions_running_out(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Session>, StoreError>;
+
+    /// The session's timeline, oldest first.
+    async fn timeline(&self, id: SessionId) -> Result<Vec<TimelineEntry>, StoreError>;
+
+    /// The user.
+    async fn user(&self, id: UserId) -> Result<Option<User>, StoreError>;
+
+    /// The user of that name (case does not matter) with the secrets.
+    async fn user_by_username(&self, username: &str) -> Result<Option<(User, UserSecrets)>, StoreError>;
+
+    /// The user's secrets with the record they belong to.
+    async fn user_secrets(&self, id: UserId) -> Result<Option<(User, UserSecrets)>, StoreError>;
+
+    /// Users by id, those after `after`, `limit` at most.
+    async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<User>, StoreError>;
+
+    /// The client.
+    async fn client(&self, id: &ClientId) -> Result<Option<Client>, StoreError>;
+
+    /// Clients by id, those after `after`, `limit` at most.
+    async fn clients(&self, after: Option<&ClientId>, limit: usize) -> Result<Vec<Client>, StoreError>;
+
+    /// The challenge.
+    async fn challenge(&self, id: &SecretHash) -> Result<Option<Challenge>, StoreError>;
+
+    /// All keys.
+    async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError>;
+
+    /// Events after `seq` in commit order, `limit` at most, past ones that are still there included.
+    async fn events_after(&self, seq: u64, limit: usize) -> Result<Vec<LoggedEvent>, StoreError>;
+
+    /// The number of the newest event ever logged; 0 when there was none.
+    async fn last_event(&self) -> Result<u64, StoreError>;
+
+    /// A small named value of the authority itself (feed epoch, high-water marks, progress of an import).
+    async fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Removes, in one short transaction, at most `limit` of each kind of outdated row: sessions whose
+    /// end or deadline lies before `sessions_before`, challenges and events whose time is over at `now`.
+    async fn sweep(
+        &self,
+        now: Timestamp,
+        sessions_before: Timestamp,
+        limit: usize,
+    ) -> Result<Swept, StoreError>;
+
+    /// Whether the store answers reads and writes.
+    async fn check(&self) -> Result<(), StoreError>;
+}
+
+/// Runs a decision that also returns something for the caller; see [`Store::update_session`].
+pub async fn decide<T: Send + 'static>(
+    store: &dyn Store,
+    id: SessionId,
+    event_until: Timestamp,
+    mut decision: impl FnMut(&Snapshot) -> (T, Change) + Send + 'static,
+) -> Result<Option<T>, StoreError> {
+    // The last run counts: it is the one whose change was committed.
+    let slot = Arc::new(Mutex::new(None));
+    let answer = Arc::clone(&slot);
+    let decide = Box::new(move |snapshot: &Snapshot| {
+        let (value, change) = decision(snapshot);
+        *answer.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(value);
+        change
+    });
+    let found = store.update_session(SessionUpdate { id, event_until, decide }).await?;
+    let value = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+    Ok(if found { value } else { None })
+}
