@@ -344,7 +344,7 @@ impl fmt::Display for Ttl {
         let secs = self.0.as_secs();
         let (number, unit) = [(86_400, 'd'), (3600, 'h'), (60, 'm')]
             .into_iter()
-            .find(|(n, _)| secs > 0 && secs % n == 0)
+            .find(|(n, _)| secs > 0 && secs.is_multiple_of(*n))
             .map_or((secs, 's'), |(n, unit)| (secs / n, unit));
         write!(f, "{number}{unit}")
     }

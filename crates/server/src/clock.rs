@@ -1,0 +1,48 @@
+//! The one place where the authority reads the time.
+
+use reseal_core::Timestamp;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The authority's clock: the system's plus an offset that only development mode moves, or one that
+/// stands still until it is moved, for tests.
+#[derive(Debug)]
+pub struct Clock {
+    base: Option<Timestamp>,
+    offset_ms: AtomicI64,
+}
+
+impl Clock {
+    /// The system's clock.
+    pub const fn system() -> Self {
+        Self { base: None, offset_ms: AtomicI64::new(0) }
+    }
+
+    /// A clock that stands at `start`.
+    pub const fn manual(start: Timestamp) -> Self {
+        Self { base: Some(start), offset_ms: AtomicI64::new(0) }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        let offset = self.offset_ms.load(Ordering::Relaxed);
+        let base = self.base.unwrap_or_else(system_now);
+        Timestamp::from_millis(base.millis().saturating_add(offset))
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        self.offset_ms.fetch_add(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// How far ahead of its base the clock is.
+    pub fn offset(&self) -> Duration {
+        Duration::from_millis(u64::try_from(self.offset_ms.load(Ordering::Relaxed)).unwrap_or(0))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the edge where the wall clock is read")]
+fn system_now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,208 @@
+//! Reading and checking the file. Every message names the line and says what to do.
+
+use super::Config;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{path}: {error}", path = path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It is too large to be a configuration.
+    #[error("{path}: larger than 1 MiB; this is not a configuration file", path = .0.display())]
+    TooLarge(PathBuf),
+    /// It is not valid: the place and the reason.
+    #[error("{path}:{line}: {reason}", path = path.display())]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The reason.
+        reason: String,
+    },
+}
+
+/// Finds the lines of what passes the parser but contradicts itself.
+#[derive(Deserialize)]
+struct Spans {
+    #[serde(default)]
+    issuer: Option<Spanned<toml::Value>>,
+    #[serde(default)]
+    server: BTreeMap<String, Spanned<toml::Value>>,
+    #[serde(default)]
+    store: BTreeMap<String, Spanned<toml::Value>>,
+    #[serde(default)]
+    keys: BTreeMap<String, Spanned<toml::Value>>,
+    #[serde(default)]
+    users: BTreeMap<String, Spanned<toml::Value>>,
+    #[serde(default)]
+    policies: BTreeMap<String, Spanned<BTreeMap<String, Spanned<toml::Value>>>>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let read = |error| ConfigError::Read { path: path.to_owned(), error };
+        if std::fs::metadata(path).map_err(read)?.len() > 1024 * 1024 {
+            return Err(ConfigError::TooLarge(path.to_owned()));
+        }
+        Self::parse(&std::fs::read_to_string(path).map_err(read)?, path)
+    }
+
+    /// Parses and checks the text of a file; `path` is for the messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let invalid = |offset: usize, reason: String| ConfigError::Invalid {
+            path: path.to_owned(),
+            line: text[..offset.min(text.len())].matches('\n').count() + 1,
+            reason,
+        };
+        let parse_error = |e: toml::de::Error| invalid(e.span().map_or(0, |s| s.start), e.message().to_owned());
+        let config: Self = toml::from_str(text).map_err(parse_error)?;
+        let spans: Spans = toml::from_str(text).map_err(parse_error)?;
+        config.check().map_err(|fault| invalid(spans.find(&fault), fault.to_string()))?;
+        Ok(config)
+    }
+
+    /// Checks what a type cannot say.
+    fn check(&self) -> Result<(), Fault> {
+        if let Some(issuer) = &self.issuer {
+            check_issuer(issuer).map_err(|reason| Fault::new("", "issuer", reason))?;
+        }
+        let bounds = [
+            ("server", "max_body_bytes", self.server.max_body_bytes, 1024, 16 * 1024 * 1024),
+            ("server", "max_header_bytes", self.server.max_header_bytes, 8192, 1024 * 1024),
+            ("server", "max_connections", self.server.max_connections, 1, 1_000_000),
+            ("store", "queue", self.store.queue, 16, 1_000_000),
+            ("users", "hashing_threads", self.users.hashing_threads, 0, 256),
+            ("users", "hashing_queue", self.users.hashing_queue, 1, 100_000),
+        ];
+        for (table, key, value, min, max) in bounds {
+            if !(min..=max).contains(&value) {
+                return Err(Fault::new(table, key, format!("must lie between {min} and {max}")));
+            }
+        }
+        let times = [
+            ("server", "header_timeout", self.server.header_timeout),
+            ("server", "request_timeout", self.server.request_timeout),
+            ("store", "timeout", self.store.timeout),
+            ("keys", "rotate_every", self.keys.rotate_every),
+        ];
+        for (table, key, value) in times {
+            if value.0.is_zero() {
+                return Err(Fault::new(table, key, "must be at least one second"));
+            }
+        }
+        if self.keys.publish_before.0 >= self.keys.rotate_every.0 {
+            return Err(Fault::new("keys", "publish_before", "must be shorter than rotate_every"));
+        }
+        for name in &self.users.user_writable {
+            let known = name == "name" || name == "email" || name.starts_with("attributes.");
+            if !known {
+                let reason = format!("{name:?}: users may write name, email and attributes.NAME only");
+                return Err(Fault::new("users", "user_writable", reason));
+            }
+        }
+        for (name, policy) in &self.policies {
+            policy.validate(name).map_err(|e| Fault {
+                table: "policies",
+                policy: Some(e.policy.clone()),
+                key: e.key,
+                reason: format!("policies.{}: {}: {}", e.policy, e.key, e.reason),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// An issuer is an https URL (http on loopback) without query, fragment or trailing slash (RFC 8414 §2).
+pub(crate) fn check_issuer(issuer: &str) -> Result<(), String> {
+    let uri: http::Uri = issuer.parse().map_err(|_| "not a URL".to_owned())?;
+    let host = uri.host().unwrap_or_default();
+    let loopback = host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    match uri.scheme_str() {
+        Some("https") => {}
+        Some("http") if loopback => {}
+        Some("http") => return Err("must be https; plain http is for loopback only".to_owned()),
+        _ => return Err("must start with https://".to_owned()),
+    }
+    if host.is_empty() || issuer.ends_with('/') || issuer.contains(['?', '#', '@']) || issuer.len() > 512 {
+        return Err("must be a URL without a slash at the end, query, fragment or user".to_owned());
+    }
+    Ok(())
+}
+
+struct Fault {
+    table: &'static str,
+    policy: Option<String>,
+    key: &'static str,
+    reason: String,
+}
+
+impl Fault {
+    fn new(table: &'static str, key: &'static str, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        let place = if table.is_empty() { key.to_owned() } else { format!("{table}.{key}") };
+        Self { table, policy: None, key, reason: format!("{place}: {reason}") }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl Spans {
+    /// The byte at which the faulty key (or else its table) stands.
+    fn find(&self, fault: &Fault) -> usize {
+        let of = |table: &BTreeMap<String, Spanned<toml::Value>>| table.get(fault.key).map(|s| s.span().start);
+        let found = match (fault.table, &fault.policy) {
+            ("policies", Some(name)) => {
+                self.policies.get(name).map(|p| of(p.as_ref()).unwrap_or_else(|| p.span().start))
+            }
+            ("server", _) => of(&self.server),
+            ("store", _) => of(&self.store),
+            ("keys", _) => of(&self.keys),
+            ("users", _) => of(&self.users),
+            _ => self.issuer.as_ref().map(|s| s.span().start),
+        };
+        found.unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        Config::parse(text, Path::new("reseal.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_empty_file_is_a_configuration() {
+        Config::parse("", Path::new("reseal.toml")).unwrap();
+    }
+
+    #[test]
+    fn every_message_names_the_line() {
+        assert!(error("issuer = 'https://a.example'\n\n[server]\nlissten = 1\n").starts_with("reseal.toml:4: "));
+        let idle = "[policies.web]\nkind = 'sliding'\naccess_ttl = '5m'\nidle_ttl = '2h'\nmax_ttl = '1h'\n";
+        assert!(error(idle).starts_with("reseal.toml:4: policies.web: idle_ttl: "), "{}", error(idle));
+        let missing = "\n[policies.web]\nkind = 'sliding'\naccess_ttl = '5m'\n";
+        assert!(error(missing).contains("max_ttl"), "{}", error(missing));
+        assert!(error("issuer = 'http://a.example'").contains("https"));
+        assert!(error("[users]\nuser_writable = ['roles']").starts_with("reseal.toml:2: "));
+    }
+}

@@ -1,0 +1,9 @@
+//! What every handler shares: errors, bodies, callers, origins, answers.
+
+pub mod answer;
+pub mod body;
+pub mod caller;
+pub mod client_auth;
+pub mod error;
+pub mod origin;
+pub mod query;

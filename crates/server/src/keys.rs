@@ -1,0 +1,279 @@
+//! The keys this node holds: signing keys and the ring, opened from the store under the master key.
+//!
+//! Readers take one snapshot ([`Keys::load`]); the rotation job and a reload replace it whole.
+
+use crate::master::MasterKey;
+use crate::random::Random;
+use arc_swap::ArcSwap;
+use reseal_core::credential::{KeyRing, RingKey};
+use reseal_core::keys::{self, KeyRecord, KeySchedule, KeyState, KeyStep, KeyUse};
+use reseal_core::{KeyId, Timestamp};
+use reseal_jose::{Algorithm, Jwk, JwkSet, SigningKey, VerifyingKey};
+use reseal_store::{Commit, Store, StoreError, Write};
+use std::collections::HashMap;
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+/// All keys at one moment.
+#[derive(Debug)]
+pub struct KeySet {
+    records: Vec<KeyRecord>,
+    signing: HashMap<String, SigningKey>,
+    /// Makes and authenticates refresh tokens and cookies.
+    pub ring: Arc<KeyRing>,
+}
+
+/// The keys, and how to change them.
+#[derive(Debug)]
+pub struct Keys {
+    current: ArcSwap<KeySet>,
+    master: MasterKey,
+    schedule: KeySchedule,
+}
+
+/// Why keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeysError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key cannot be opened: the master key is another one.
+    #[error(
+        "the keys in the store were sealed with another master key. Put the right key into RESEAL_MASTER_KEY or the \
+         master key file; if it is lost, `reseal keys reset --end-all-sessions` makes new keys and signs everybody out"
+    )]
+    WrongMasterKey,
+    /// A key in the store is damaged.
+    #[error("a key in the store is damaged: {0}")]
+    Damaged(String),
+}
+
+impl Keys {
+    /// Opens the keys of the store, making the first ones where there are none.
+    pub async fn open(
+        store: &dyn Store,
+        master: MasterKey,
+        schedule: KeySchedule,
+        random: &Random,
+        now: Timestamp,
+    ) -> Result<Self, KeysError> {
+        check_master_key(store, &master).await?;
+        let all = [Algorithm::Es256];
+        rotate(store, (&master, random), &schedule, &all, (now, false)).await?;
+        let set = read(store, &master, now).await?;
+        Ok(Self { current: ArcSwap::from_pointee(set), master, schedule })
+    }
+
+    /// The keys of the moment.
+    pub fn load(&self) -> Arc<KeySet> {
+        self.current.load_full()
+    }
+
+    /// Reads the store again.
+    pub async fn reload(&self, store: &dyn Store, now: Timestamp) -> Result<(), KeysError> {
+        self.current.store(Arc::new(read(store, &self.master, now).await?));
+        Ok(())
+    }
+
+    /// Does what the schedule asks for now, and reloads. `algorithms` are those that clients use.
+    pub async fn rotate(
+        &self,
+        store: &dyn Store,
+        random: &Random,
+        algorithms: &[Algorithm],
+        at: (Timestamp, bool),
+    ) -> Result<(), KeysError> {
+        rotate(store, (&self.master, random), &self.schedule, algorithms, at).await?;
+        self.reload(store, at.0).await
+    }
+
+    /// The schedule in force.
+    pub const fn schedule(&self) -> &KeySchedule {
+        &self.schedule
+    }
+}
+
+impl KeySet {
+    /// The key that signs for `algorithm` at `now`.
+    pub fn signing(&self, algorithm: Algorithm, now: Timestamp) -> Option<&SigningKey> {
+        let of: Vec<&KeyRecord> = self.records.iter().filter(|k| is_signing(k, algorithm)).collect();
+        let active = of
+            .into_iter()
+            .filter(|k| k.state(now) == KeyState::Active)
+            .max_by_key(|k| (k.active_from, k.created_at))?;
+        match &active.key_use {
+            KeyUse::Signing { kid, .. } => self.signing.get(kid),
+            KeyUse::Ring { .. } => None,
+        }
+    }
+
+    /// The key of that `kid`, if the authority still trusts it for its own tokens, published or not.
+    pub fn verifying(&self, kid: &str, now: Timestamp) -> Option<&VerifyingKey> {
+        let record = self.records.iter().find(|k| matches!(&k.key_use, KeyUse::Signing { kid: id, .. } if id == kid))?;
+        if record.state(now) == KeyState::Withdrawn {
+            return None;
+        }
+        self.signing.get(kid).map(SigningKey::verifying_key)
+    }
+
+    /// The published key set (RFC 7517).
+    pub fn published(&self, now: Timestamp) -> JwkSet {
+        let mut keys: Vec<(&KeyRecord, &Jwk)> = self
+            .records
+            .iter()
+            .filter(|k| k.is_published(now))
+            .filter_map(|k| match &k.key_use {
+                KeyUse::Signing { kid, .. } => self.signing.get(kid).map(|s| (k, s.public_jwk())),
+                KeyUse::Ring { .. } => None,
+            })
+            .collect();
+        keys.sort_by_key(|(k, _)| std::cmp::Reverse(k.active_from));
+        JwkSet { keys: keys.into_iter().map(|(_, jwk)| jwk.clone()).collect() }
+    }
+
+    /// All records, for administration.
+    pub fn records(&self) -> &[KeyRecord] {
+        &self.records
+    }
+}
+
+fn is_signing(key: &KeyRecord, algorithm: Algorithm) -> bool {
+    matches!(&key.key_use, KeyUse::Signing { algorithm: a, .. } if a == algorithm.as_str())
+}
+
+/// The name under which the master key's fingerprint is kept.
+const FINGERPRINT: &str = "master_key_fingerprint";
+
+async fn check_master_key(store: &dyn Store, master: &MasterKey) -> Result<(), KeysError> {
+    match store.meta(FINGERPRINT).await? {
+        Some(known) if known == master.fingerprint() => Ok(()),
+        Some(_) => Err(KeysError::WrongMasterKey),
+        None => {
+            let write = Write::PutMeta(FINGERPRINT.to_owned(), master.fingerprint().to_vec());
+            commit(store, [write]).await
+        }
+    }
+}
+
+async fn read(store: &dyn Store, master: &MasterKey, now: Timestamp) -> Result<KeySet, KeysError> {
+    let records = store.keys().await?;
+    let mut signing = HashMap::new();
+    let mut ring = Vec::new();
+    for record in &records {
+        let secret = Zeroizing::new(
+            master.open(&context(&record.key_use), &record.sealed).map_err(|_| KeysError::WrongMasterKey)?,
+        );
+        match &record.key_use {
+            KeyUse::Signing { algorithm, kid } => {
+                let damaged = || KeysError::Damaged(kid.clone());
+                let algorithm: Algorithm = algorithm.parse().map_err(|_| damaged())?;
+                let key = SigningKey::from_pkcs8(algorithm, &secret).map_err(|_| damaged())?;
+                signing.insert(kid.clone(), key);
+            }
+            KeyUse::Ring { id } => {
+                let bytes: &[u8; 32] =
+                    secret.as_slice().try_into().map_err(|_| KeysError::Damaged(format!("ring key {}", id.0)))?;
+                ring.push((*id, RingKey::new(bytes)));
+            }
+        }
+    }
+    let ring_records: Vec<KeyRecord> =
+        records.iter().filter(|k| matches!(k.key_use, KeyUse::Ring { .. })).cloned().collect();
+    let current = match keys::active_key(&ring_records, now).map(|k| &k.key_use) {
+        Some(KeyUse::Ring { id }) => *id,
+        _ => return Err(KeysError::Damaged("no ring key is active".to_owned())),
+    };
+    let ring = KeyRing::new(ring, current).ok_or_else(|| KeysError::Damaged("no ring key".to_owned()))?;
+    Ok(KeySet { records, signing, ring: Arc::new(ring) })
+}
+
+async fn rotate(
+    store: &dyn Store,
+    (master, random): (&MasterKey, &Random),
+    schedule: &KeySchedule,
+    algorithms: &[Algorithm],
+    (now, wanted): (Timestamp, bool),
+) -> Result<(), KeysError> {
+    let records = store.keys().await?;
+    let mut writes = Vec::new();
+    for algorithm in algorithms {
+        let of: Vec<KeyRecord> = records.iter().filter(|k| is_signing(k, *algorithm)).cloned().collect();
+        for step in keys::plan(&of, schedule, now, wanted) {
+            let KeyStep::Create { active_from } = step else { continue };
+            let (key_use, secret) = new_signing_key(*algorithm, random)?;
+            writes.extend(handover(&of, (key_use, secret), (master, schedule), (now, active_from))?);
+        }
+    }
+    let of: Vec<KeyRecord> =
+        records.iter().filter(|k| matches!(k.key_use, KeyUse::Ring { .. })).cloned().collect();
+    for step in keys::plan(&of, schedule, now, wanted) {
+        let KeyStep::Create { active_from } = step else { continue };
+        let id = of
+            .iter()
+            .filter_map(|k| match k.key_use {
+                KeyUse::Ring { id } => Some(id.0),
+                KeyUse::Signing { .. } => None,
+            })
+            .max()
+            .map_or(1, |n| n + 1);
+        let secret = Zeroizing::new(random.bytes::<32>().to_vec());
+        let key = (KeyUse::Ring { id: KeyId(id) }, secret);
+        writes.extend(handover(&of, key, (master, schedule), (now, active_from))?);
+    }
+    for key in &records {
+        if key.forget_at(schedule).is_some_and(|t| t <= now) {
+            writes.push(Write::DeleteKey(key.key_use.clone()));
+        }
+    }
+    if writes.is_empty() { Ok(()) } else { commit(store, writes).await }
+}
+
+fn new_signing_key(algorithm: Algorithm, random: &Random) -> Result<(KeyUse, Zeroizing<Vec<u8>>), KeysError> {
+    let damaged = |e: reseal_jose::KeyError| KeysError::Damaged(e.to_string());
+    let key = SigningKey::generate(algorithm, random.source()).map_err(damaged)?;
+    let secret = key.to_pkcs8().map_err(damaged)?;
+    let key_use = KeyUse::Signing { algorithm: algorithm.as_str().to_owned(), kid: key.kid().to_owned() };
+    Ok((key_use, secret))
+}
+
+/// The new key, and the retirement of the one it takes over from.
+fn handover(
+    of: &[KeyRecord],
+    (key_use, secret): (KeyUse, Zeroizing<Vec<u8>>),
+    (master, schedule): (&MasterKey, &KeySchedule),
+    (now, active_from): (Timestamp, Timestamp),
+) -> Result<Vec<Write>, KeysError> {
+    let sealed =
+        master.seal(&context(&key_use), &secret).map_err(|_| KeysError::Damaged("a key cannot be sealed".into()))?;
+    let record = KeyRecord {
+        key_use,
+        created_at: now,
+        active_from,
+        retired_at: None,
+        unpublished_at: None,
+        withdrawn_at: None,
+        sealed,
+    };
+    let mut writes = vec![Write::PutKey(Box::new(record))];
+    for old in of.iter().filter(|k| k.retired_at.is_none()) {
+        writes.push(Write::PutKey(Box::new(keys::retire(old, active_from, schedule))));
+    }
+    Ok(writes)
+}
+
+/// What a sealed key is bound to: it cannot be put in another's place.
+fn context(key_use: &KeyUse) -> Vec<u8> {
+    match key_use {
+        KeyUse::Signing { algorithm, kid } => format!("reseal signing key {algorithm} {kid}").into_bytes(),
+        KeyUse::Ring { id } => format!("reseal ring key {}", id.0).into_bytes(),
+    }
+}
+
+async fn commit(store: &dyn Store, writes: impl IntoIterator<Item = Write>) -> Result<(), KeysError> {
+    match store.commit(Commit::of(writes)).await {
+        Ok(()) => Ok(()),
+        Err(reseal_store::CommitError::Store(error)) => Err(error.into()),
+        Err(other) => Err(KeysError::Damaged(other.to_string())),
+    }
+}

@@ -1,0 +1,63 @@
+//! Authorization server metadata (RFC 8414) and the key set (RFC 7517).
+
+use crate::authority::App;
+use crate::http::error::ErrorBody;
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header};
+use serde_json::json;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// The routes.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(metadata)).routes(routes!(jwks))
+}
+
+/// What this authorization server can do.
+#[utoipa::path(
+    get, path = "/.well-known/oauth-authorization-server", tag = "oauth",
+    responses(
+        (status = 200, description = "RFC 8414 §2", body = Object),
+        (status = 503, description = "Try again", body = ErrorBody),
+    )
+)]
+async fn metadata(State(app): State<App>) -> Response {
+    let at = |path: &str| format!("{}{path}", app.issuer);
+    let auth_methods = ["client_secret_basic", "client_secret_post"];
+    let document = json!({
+        "issuer": *app.issuer,
+        "token_endpoint": at("/oauth/token"),
+        "jwks_uri": at("/jwks.json"),
+        "revocation_endpoint": at("/oauth/revoke"),
+        "introspection_endpoint": at("/oauth/introspect"),
+        "grant_types_supported": ["refresh_token", "client_credentials"],
+        "response_types_supported": [],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        "introspection_endpoint_auth_methods_supported": auth_methods,
+    });
+    cached(document, 3600)
+}
+
+/// The public keys that access tokens are verified with.
+#[utoipa::path(
+    get, path = "/jwks.json", tag = "oauth",
+    responses(
+        (status = 200, description = "RFC 7517 §5", body = Object),
+        (status = 503, description = "Try again", body = ErrorBody),
+    )
+)]
+async fn jwks(State(app): State<App>) -> Response {
+    let keys = app.keys.load().published(app.clock.now());
+    // A new key is published this long before it signs, so no cached copy is ever too old.
+    cached(keys, app.config.keys.publish_before.0.as_secs().min(300))
+}
+
+fn cached(document: impl serde::Serialize, max_age: u64) -> Response {
+    let mut response = Json(document).into_response();
+    if let Ok(value) = HeaderValue::from_str(&format!("public, max-age={max_age}")) {
+        response.headers_mut().insert(header::CACHE_CONTROL, value);
+    }
+    response
+}

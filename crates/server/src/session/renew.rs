@@ -1,0 +1,175 @@
+//! `POST /v1/session/renew`: sliding tokens and session cookies.
+
+use crate::authority::App;
+use crate::http::answer::{CredentialAnswer, CredentialBody, Grant, SessionView};
+use crate::http::body::OptionalJson;
+use crate::http::caller::{Caller, Presented, superseded};
+use crate::http::error::{ApiError, ApiResult, ErrorBody};
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use reseal_core::session::Change;
+use reseal_core::touch::{CookieUse, PresentedToken, Renewal, renew_access, use_cookie};
+use reseal_core::{Session, Strength, User};
+use reseal_store::Snapshot;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// Nothing is asked for.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RenewRequest {}
+
+/// The answer when it is too early, or when this kind of session does not renew.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct NotRenewed {
+    /// Always false.
+    renewed: bool,
+    /// From when to try again (Unix seconds); null when never.
+    renew_at: Option<i64>,
+    /// The session.
+    session: SessionView,
+}
+
+/// Either answer.
+#[derive(Debug)]
+enum RenewAnswer {
+    Renewed(Box<CredentialAnswer>),
+    NotYet(NotRenewed),
+}
+
+impl IntoResponse for RenewAnswer {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Renewed(answer) => answer.into_response(),
+            Self::NotYet(body) => {
+                ([(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(body)).into_response()
+            }
+        }
+    }
+}
+
+/// The route.
+pub fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(renew))
+}
+
+/// Renew the access token or the session cookie that the request carries.
+#[utoipa::path(
+    post, path = "/v1/session/renew", tag = "session",
+    request_body(content = Option<RenewRequest>, description = "Empty, or {}"),
+    security(("bearer" = []), ("cookie" = [])),
+    responses(
+        (status = 200, description = "Renewed (the credential as at login), or not yet (`renewed: false` and `renew_at`)", body = CredentialBody),
+        (status = 400, description = "Malformed", body = ErrorBody),
+        (status = 401, description = "No live session; `reason` says why it ended", body = ErrorBody),
+        (status = 403, description = "A client's own token, or a cross-site request with the cookie", body = ErrorBody),
+        (status = 413, description = "Body too large", body = ErrorBody),
+        (status = 415, description = "Not JSON", body = ErrorBody),
+        (status = 503, description = "Try again; see Retry-After", body = ErrorBody),
+    )
+)]
+async fn renew(
+    State(app): State<App>,
+    caller: Caller,
+    OptionalJson(_): OptionalJson<RenewRequest>,
+) -> ApiResult<impl IntoResponse> {
+    let answer = match &caller.presented {
+        Presented::Token(token) => renew_token(&app, &caller, *token).await?,
+        Presented::Cookie { generation, .. } => renew_cookie(&app, &caller, *generation).await?,
+    };
+    app.metrics.renewal(matches!(answer, RenewAnswer::Renewed(_)));
+    Ok(answer)
+}
+
+async fn renew_token(app: &App, caller: &Caller, token: PresentedToken) -> ApiResult<RenewAnswer> {
+    let now = caller.now;
+    // Decide on what was read; only a decision that writes goes to the writer, next to the row.
+    let mut renewal = renew_access(&caller.session, &caller.policy, &token, caller.user.revision, now);
+    let mut user = Arc::clone(&caller.user);
+    if matches!(&renewal, Renewal::Issue { change, .. } if !change.is_empty()) {
+        let policy = caller.policy.clone();
+        (renewal, user) = decide(app, caller, move |s| {
+            let renewal = renew_access(&s.session, &policy, &token, s.user.revision, now);
+            let change = match &renewal {
+                Renewal::Issue { change, .. } => change.clone(),
+                _ => Change::default(),
+            };
+            (renewal, change)
+        })
+        .await?;
+    }
+    match renewal {
+        Renewal::Issue { session, strength, .. } => issue(app, caller, (&session, &user), strength),
+        Renewal::NotYet { renew_at } => {
+            let life = reseal_core::session::AccessLife { iat: token.iat, exp: token.exp, renew_at };
+            let view = SessionView::new(&caller.session, &caller.policy, caller.strength, Some(life));
+            Ok(RenewAnswer::NotYet(NotRenewed { renewed: false, renew_at, session: view }))
+        }
+        Renewal::Over(ended) => Err(ApiError::session_over(ended.reason)),
+    }
+}
+
+async fn renew_cookie(app: &App, caller: &Caller, generation: u32) -> ApiResult<RenewAnswer> {
+    let now = caller.now;
+    let policy = caller.policy.clone();
+    let mut used = use_cookie(&caller.session, &policy, generation, true, now);
+    let mut user = Arc::clone(&caller.user);
+    if matches!(&used, CookieUse::Accepted { change, .. } if !change.is_empty()) {
+        (used, user) = decide(app, caller, move |s| {
+            let used = use_cookie(&s.session, &policy, generation, true, now);
+            let change = match &used {
+                CookieUse::Accepted { change, .. } => change.clone(),
+                _ => Change::default(),
+            };
+            (used, change)
+        })
+        .await?;
+    }
+    match used {
+        CookieUse::Accepted { session, strength, send: true, .. } => issue(app, caller, (&session, &user), strength),
+        CookieUse::Accepted { session, strength, renew_at, .. } => {
+            let view = SessionView::new(&session, &caller.policy, strength, None);
+            Ok(RenewAnswer::NotYet(NotRenewed { renewed: false, renew_at: Some(renew_at), session: view }))
+        }
+        CookieUse::Superseded => Err(superseded()),
+        CookieUse::Unknown => Err(ApiError::invalid_token("The session cookie is not valid. Sign in again.")),
+        CookieUse::Over(ended) => Err(ApiError::session_over(ended.reason)),
+    }
+}
+
+async fn decide<T: Clone + Send + 'static>(
+    app: &App,
+    caller: &Caller,
+    mut decision: impl FnMut(&Snapshot) -> (T, Change) + Send + 'static,
+) -> ApiResult<(T, Arc<User>)> {
+    let with_user = move |s: &Snapshot| {
+        let (value, change) = decision(s);
+        ((value, Arc::clone(&s.user)), change)
+    };
+    reseal_store::decide(&*app.store, caller.session.id, app.event_until(caller.now), with_user)
+        .await?
+        .ok_or_else(|| ApiError::invalid_token("The access token belongs to no session."))
+}
+
+fn issue(
+    app: &App,
+    caller: &Caller,
+    (session, user): (&Session, &User),
+    strength: Strength,
+) -> ApiResult<RenewAnswer> {
+    let grant = Grant {
+        session,
+        user,
+        client: &caller.client,
+        policy: &caller.policy,
+        strength,
+        scope: &caller.scope,
+        now: caller.now,
+    };
+    let mut answer = app.grant(grant, StatusCode::OK)?;
+    answer.body.renewed = Some(true);
+    Ok(RenewAnswer::Renewed(Box::new(answer)))
+}
