@@ -1,2 +1,41 @@
-//! What a contributor runs.
-fn main() {}
+//! What a contributor runs: `cargo xtask test`, `lint`, `generate`, `bench`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person at the terminal")]
+
+mod generate;
+mod install;
+mod lint;
+mod sh;
+mod test;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [--long]   every test in short rounds; --long: the full counts (about an hour)
+       [--only rust|browser|api]
+  lint            formatting, clippy, generated files, licences, the page's types
+  generate        write the generated files under docs/ again
+  bench [ARGS]    CPU time per operation of this build; `cargo xtask bench --help`
+
+Each installs what it needs beyond a Rust toolchain and a C compiler: Debian packages, npm
+packages under tests/browser/node_modules, Python packages under target/.";
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["test", rest @ ..] => test::run(&test::Options::parse(rest)?),
+        ["lint"] => lint::run(),
+        ["generate"] => generate::write(),
+        ["bench", rest @ ..] => {
+            let base = ["run", "--release", "--locked", "--quiet", "--package", "reseal-bench", "--"];
+            sh::cargo(&[&base[..], rest].concat()).run()
+        }
+        [] | ["help" | "-h" | "--help"] => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("unknown command; {HELP}"),
+    }
+}

@@ -1,0 +1,121 @@
+//! `cargo xtask test`: every test, in short rounds or (`--long`) with the full counts.
+
+use crate::install;
+use crate::sh::{cargo, root, sh};
+use anyhow::{Result, bail};
+
+/// What to run.
+pub(crate) struct Options {
+    long: bool,
+    only: Option<String>,
+}
+
+impl Options {
+    /// From the words after `test`.
+    pub(crate) fn parse(words: &[&str]) -> Result<Self> {
+        let mut options = Self { long: false, only: None };
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            match *word {
+                "--long" => options.long = true,
+                "--only" => options.only = words.next().map(|w| (*w).to_owned()),
+                other => bail!("unknown option {other}; see cargo xtask help"),
+            }
+        }
+        match options.only.as_deref() {
+            None | Some("rust" | "browser" | "api") => Ok(options),
+            Some(other) => bail!("--only takes rust, browser or api, not {other}"),
+        }
+    }
+
+    fn wants(&self, part: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == part)
+    }
+}
+
+/// Passed and failed so far.
+#[derive(Default)]
+struct Tally {
+    passed: u32,
+    failed: u32,
+}
+
+/// Runs them all, even after a failure, and sums up.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let mut tally = Tally::default();
+    if options.wants("rust") {
+        rust(options, &mut tally)?;
+    }
+    if options.wants("browser") {
+        browser(&mut tally)?;
+    }
+    if options.wants("api") {
+        api(options, &mut tally)?;
+    }
+    println!("\nall tests: {} passed, {} failed", tally.passed, tally.failed);
+    if tally.failed == 0 { Ok(()) } else { bail!("{} tests failed", tally.failed) }
+}
+
+/// Unit, property, conformance, model and end-to-end tests.
+fn rust(options: &Options, tally: &mut Tally) -> Result<()> {
+    let args = ["test", "--workspace", "--all-features", "--locked", "--no-fail-fast"];
+    let mut command = cargo(&args);
+    if options.long {
+        command = command.env("RESEAL_LONG", "1");
+    }
+    let (mut passed, mut failed) = (0, 0);
+    let good = command.watch(|line| {
+        if let Some(rest) = line.strip_prefix("test result: ") {
+            passed += count(rest, "passed");
+            failed += count(rest, "failed");
+        }
+    })?;
+    tally.passed += passed;
+    tally.failed += if good { failed } else { failed.max(1) };
+    Ok(())
+}
+
+/// The number before `word` in cargo's closing line.
+fn count(line: &str, word: &str) -> u32 {
+    let words: Vec<&str> = line.split([' ', ';', '.']).filter(|w| !w.is_empty()).collect();
+    words.windows(2).find(|pair| pair[1] == word).and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
+}
+
+/// The development page in Chromium, against the real binary.
+fn browser(tally: &mut Tally) -> Result<()> {
+    install::browser()?;
+    cargo(&["build", "--package", "reseal", "--locked"]).run()?;
+    let mut counts = (0, 0);
+    let good = sh("node", &["--test", "--test-reporter=spec", "page.test.mjs"])
+        .dir("tests/browser")
+        .env("RESEAL_BIN", &root().join("target/debug/reseal").to_string_lossy())
+        .watch(|line| {
+            let number = |word: &str| line.split_once(word).and_then(|(_, n)| n.trim().parse().ok());
+            counts.0 = number("ℹ pass ").unwrap_or(counts.0);
+            counts.1 = number("ℹ fail ").unwrap_or(counts.1);
+        })?;
+    tally.passed += counts.0;
+    tally.failed += if good { counts.1 } else { counts.1.max(1) };
+    Ok(())
+}
+
+/// Requests made up from the OpenAPI document: no 5xx, no undocumented answer.
+fn api(options: &Options, tally: &mut Tally) -> Result<()> {
+    let program = install::schemathesis()?;
+    cargo(&["build", "--package", "reseal", "--locked"]).run()?;
+    let examples = if options.long { "200" } else { "15" };
+    let good = sh("python3", &["tests/api/run.py", "target/debug/reseal", &program, examples]).watch(|_| {})?;
+    if good { tally.passed += 1 } else { tally.failed += 1 }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn reads_cargos_closing_line() {
+        let line = "ok. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s";
+        assert_eq!((count(line, "passed"), count(line, "failed")), (12, 3));
+    }
+}
