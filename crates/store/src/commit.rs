@@ -84,8 +84,8 @@ pub struct StartSession {
     pub session: Session,
     /// The user's `auth_epoch` when the login began.
     pub auth_epoch: u64,
-    /// Most sessions the user may have that have not ended, this one included; 0 is no limit. The
-    /// oldest end with reason `revoked` to make room.
+    /// Most sessions the user may have that have neither ended nor run out, this one included; 0 is no
+    /// limit. The oldest end with reason `revoked` to make room.
     pub max_sessions: usize,
     /// `until` of the events of those.
     pub event_until: Timestamp,

@@ -21,6 +21,9 @@ pub enum StoreError {
     /// What was read cannot be understood.
     #[error("the store holds something this version cannot read: {0}")]
     Corrupt(String),
+    /// A decision panicked or broke the rules of its row; nothing of it was written.
+    #[error("it was not done: {0}")]
+    Internal(String),
 }
 
 /// A commit that was not done.

@@ -7,6 +7,7 @@
 
 mod commit;
 mod error;
+pub mod sqlite;
 
 pub use commit::{Commit, EndFilter, EndSessions, StartSession, Write};
 pub use error::{CommitError, Conflict, StoreError};
@@ -43,6 +44,10 @@ pub struct SessionUpdate {
     pub decide: Box<dyn FnMut(&Snapshot) -> Change + Send>,
 }
 
+/// The name of the [`Store::meta`] that tells this event log from any other: random bytes that change when
+/// a backup is restored.
+pub const FEED_EPOCH: &str = "feed_epoch";
+
 /// What the sweep removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
@@ -77,6 +82,9 @@ pub trait Store: Send + Sync + 'static {
     /// Does all writes of the commit, or none.
     async fn commit(&self, commit: Commit) -> Result<(), CommitError>;
 
+    /// Ends sessions in a transaction of their own; how many have ended by it.
+    async fn end_sessions(&self, end: EndSessions) -> Result<usize, StoreError>;
+
     /// Sessions of a user by id, those after `after`, `limit` at most; ended ones included.
     async fn sessions_of_user(
         &self,
@@ -88,14 +96,6 @@ pub trait Store: Send + Sync + 'static {
     /// All sessions that have not ended (they may have run out), by id, those after `after`.
     async fn open_sessions(&self, after: Option<SessionId>, limit: usize)
     -> Result<Vec<Session>, StoreError>;
-
-    /// Sessions that have not ended whose `idle_expires_at` lies in `from..to`, earliest first.
-    async fn sessions_running_out(
-        &self,
-        from: Timestamp,
-        to: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<Session>, StoreError>;
 
     /// The session's timeline, oldest first.
     async fn timeline(&self, id: SessionId) -> Result<Vec<TimelineEntry>, StoreError>;
@@ -135,6 +135,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Removes, in one short transaction, at most `limit` of each kind of outdated row: sessions whose
     /// end or deadline lies before `sessions_before`, challenges and events whose time is over at `now`.
+    /// A session may stay for up to a day longer, so that no index must follow every renewal.
     async fn sweep(
         &self,
         now: Timestamp,
