@@ -24,13 +24,20 @@ pub enum Base64Error {
 
 /// Decodes, canonically or not at all.
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>, Base64Error> {
-    URL_SAFE_NO_PAD.decode(text).map_err(|error| match error {
-        _ if text.ends_with('=') => Base64Error::Padding,
-        DecodeError::InvalidByte(at, _) => Base64Error::Character(at),
-        DecodeError::InvalidLastSymbol { .. } => Base64Error::TrailingBits,
-        DecodeError::InvalidLength(_) => Base64Error::Length,
-        DecodeError::InvalidPadding => Base64Error::Padding,
+    URL_SAFE_NO_PAD.decode(text).map_err(|error| {
+        if text.ends_with('=') {
+            return Base64Error::Padding;
+        }
+        match (text.bytes().position(is_foreign), error) {
+            (Some(at), _) => Base64Error::Character(at),
+            (None, DecodeError::InvalidLength(_)) => Base64Error::Length,
+            (None, _) => Base64Error::TrailingBits,
+        }
     })
+}
+
+fn is_foreign(byte: u8) -> bool {
+    !(byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 /// Encodes.
