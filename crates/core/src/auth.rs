@@ -156,4 +156,28 @@ mod tests {
         assert_eq!(Amr::from_names(["magic"]), None);
         assert_eq!(Amr::from_bits(u32::MAX).names().count(), 21);
     }
+
+    #[test]
+    fn the_weaker_of_two_strengths_has_nothing_that_either_lacks() {
+        let strength = |acr, amr, secs| Strength { acr, amr, authenticated_at: Timestamp::from_secs(secs) };
+        let strong = strength(Acr::Aal2, Amr::PWD.union(Amr::SMS).union(Amr::MFA), 50);
+        let recent = strength(Acr::Aal1, Amr::PWD.union(Amr::OTP), 90);
+        assert_eq!(strong.weaker(recent), strength(Acr::Aal1, Amr::PWD, 50));
+        assert_eq!(strong.weaker(recent), recent.weaker(strong));
+        assert_eq!(strong.weaker(strong), strong);
+    }
+
+    #[test]
+    fn levels_and_methods_read_back_from_the_wire() {
+        for acr in [Acr::Aal1, Acr::Aal2] {
+            assert_eq!(acr.as_str().parse(), Ok(acr));
+        }
+        assert!("aal3".parse::<Acr>().is_err());
+        assert!(Acr::Aal1 < Acr::Aal2);
+        let amr = Amr::PWD.union(Amr::MFA);
+        assert_eq!(serde_json::to_string(&amr).unwrap(), r#"["pwd","mfa"]"#);
+        assert_eq!(serde_json::from_str::<Amr>(r#"["mfa","pwd","pwd"]"#).unwrap(), amr);
+        assert!(serde_json::from_str::<Amr>(r#"["magic"]"#).is_err());
+        assert_eq!(Amr::from_bits(amr.bits()), amr);
+    }
 }

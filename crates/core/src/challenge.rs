@@ -86,8 +86,8 @@ impl Challenge {
         Verdict::Wrong(next)
     }
 
-    /// The challenge with a new code, or how long to wait; `None` when there were too many already.
-    /// Tries are not given back: resending must not help guessing.
+    /// The challenge with a new code, or why none is sent. Neither tries nor time are given back:
+    /// resending must not help guessing.
     pub fn resend(&self, code_hash: SecretHash, now: Timestamp) -> Result<Self, Resend> {
         if now >= self.expires_at || self.tries_left == 0 {
             return Err(Resend::Void);
@@ -120,7 +120,7 @@ pub enum Resend {
 }
 
 /// Six digits from random bytes, evenly distributed: `None` when the bytes fall into the uneven rest
-/// (1 in 1,500) and others are needed.
+/// (1 in 4,440) and others are needed.
 pub fn code_from_random(bytes: [u8; 4]) -> Option<String> {
     let n = u32::from_be_bytes(bytes);
     let limit = u32::MAX - u32::MAX % 1_000_000;
@@ -159,3 +159,6 @@ pub fn normalize_recovery_code(text: &str) -> Option<String> {
         .collect();
     (code.len() == 26).then_some(code)
 }
+
+#[cfg(test)]
+mod tests;

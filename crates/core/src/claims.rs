@@ -140,6 +140,9 @@ impl Serialize for AccessTokenClaims<'_> {
             map.serialize_entry("auth_time", &subject.strength.authenticated_at.secs())?;
             map.serialize_entry("acr", subject.strength.acr.as_str())?;
             map.serialize_entry("amr", &subject.strength.amr)?;
+            if let Some(thumbprint) = &subject.session.binding {
+                map.serialize_entry("cnf", &Confirmation::of(thumbprint))?;
+            }
         }
         map.serialize_entry("scope", self.scope)?;
         if let Some(renew_at) = self.life.renew_at {
@@ -149,6 +152,19 @@ impl Serialize for AccessTokenClaims<'_> {
             subject.serialize_projection(&mut map)?;
         }
         map.end()
+    }
+}
+
+/// The key that a token is bound to (RFC 7800), by its thumbprint (RFC 9449 §6.1).
+#[derive(Serialize)]
+struct Confirmation {
+    jkt: String,
+}
+
+impl Confirmation {
+    fn of(thumbprint: &[u8; 32]) -> Self {
+        use base64::Engine as _;
+        Self { jkt: base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(thumbprint) }
     }
 }
 
@@ -178,3 +194,6 @@ impl SessionClaims<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,3 +73,17 @@ impl fmt::Debug for SecretHash {
         f.write_str("SecretHash(…)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_known_by_its_hash_and_hidden() {
+        let hash = SecretHash::of("correct horse");
+        assert_eq!(hash, SecretHash::of("correct horse"));
+        assert_ne!(hash, SecretHash::of("correct horsf"));
+        assert_eq!(hash.0[..4], [0x41, 0x04, 0xd3, 0x6f], "SHA-256");
+        assert_eq!(format!("{hash:?}"), "SecretHash(…)");
+    }
+}

@@ -137,3 +137,23 @@ pub const EVENT_SLACK: Duration = Duration::from_secs(120);
 pub fn event_until(now: Timestamp, longest_access_ttl: Duration) -> Timestamp {
     now + longest_access_ttl + EVENT_SLACK
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_reads_back_from_its_name() {
+        for reason in EndReason::ALL {
+            assert_eq!(reason.as_str().parse(), Ok(reason));
+            assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{reason}\""));
+        }
+        assert!("expired".parse::<EndReason>().is_err());
+    }
+
+    #[test]
+    fn an_event_stays_until_the_last_token_it_concerns_is_dead() {
+        let committed = Timestamp::from_secs(1000);
+        assert_eq!(event_until(committed, Duration::from_secs(300)), Timestamp::from_secs(1420));
+    }
+}

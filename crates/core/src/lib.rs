@@ -22,6 +22,8 @@ pub mod claims;
 pub mod client;
 pub mod credential;
 pub mod event;
+#[cfg(test)]
+mod fixture;
 pub mod id;
 pub mod keys;
 pub mod policy;

@@ -162,6 +162,10 @@ impl PolicyConfig {
                 return Err(fail(key, "must be at most 3650 days"));
             }
         }
+        // First, because a sliding policy's idle time may be its access_ttl, and then no line has idle_ttl.
+        if access_ttl > max_ttl {
+            return Err(fail("access_ttl", "is longer than max_ttl: the token would outlive its session"));
+        }
         if idle_ttl.is_some_and(|idle| idle > max_ttl) {
             return Err(fail(
                 "idle_ttl",
@@ -170,9 +174,6 @@ impl PolicyConfig {
         }
         if idle_ttl.is_some_and(|idle| access_ttl > idle) {
             return Err(fail("access_ttl", "is longer than idle_ttl: the token would outlive its session"));
-        }
-        if access_ttl > max_ttl {
-            return Err(fail("access_ttl", "is longer than max_ttl: the token would outlive its session"));
         }
         let grace = self.grace.map_or(DEFAULT_GRACE, |t| t.0);
         if self.kind == PolicyKind::Refresh && grace > MAX_GRACE {
@@ -264,8 +265,8 @@ impl Policies {
 
 /// What a changed configuration does to a session that lives under the old one.
 ///
-/// `Some` when the session is over at `now` under `policies`: its policy is gone, changed its kind,
-/// or was tightened past what the session has already lived.
+/// `Some` when the session is over at `now` under `policies`: its policy is gone, no longer is about the
+/// credential that its client holds (cookie or tokens), or was tightened past what the session has lived.
 pub fn ended_by_change(session: &Session, policies: &Policies, now: Timestamp) -> Option<Ended> {
     use crate::event::EndReason;
     let Some(policy) = policies.find(&session.policy) else {
@@ -375,3 +376,6 @@ impl schemars::JsonSchema for Ttl {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

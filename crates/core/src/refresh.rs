@@ -190,3 +190,6 @@ fn renewed(session: &Session, policy: &Policy, now: Timestamp) -> Session {
 fn cut(user_agent: &str) -> &str {
     user_agent.char_indices().nth(Session::USER_AGENT_MAX).map_or(user_agent, |(i, _)| &user_agent[..i])
 }
+
+#[cfg(test)]
+mod tests;

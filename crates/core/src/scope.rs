@@ -108,4 +108,27 @@ mod tests {
             assert_eq!(bad.parse::<Scope>(), Err(InvalidScope), "{bad}");
         }
     }
+
+    #[test]
+    fn narrower_is_a_subset_and_wider_is_not() {
+        let scope = |s: &str| s.parse::<Scope>().unwrap();
+        assert!(scope("read").is_subset(&scope("write read")));
+        assert!(Scope::empty().is_subset(&scope("read")));
+        assert!(!scope("read admin").is_subset(&scope("read write")));
+        assert_eq!(scope("read admin").intersection(&scope("write read")), scope("read"));
+        assert_eq!(scope("").words().count(), 0);
+        assert!(scope("").is_empty());
+    }
+
+    #[test]
+    fn words_are_case_sensitive() {
+        assert!(!"Read".parse::<Scope>().unwrap().contains("read"));
+    }
+
+    #[test]
+    fn a_scope_is_one_string_on_the_wire() {
+        let scope: Scope = serde_json::from_str(r#""b a""#).unwrap();
+        assert_eq!(serde_json::to_string(&scope).unwrap(), r#""a b""#);
+        assert!(serde_json::from_str::<Scope>(r#"["a"]"#).is_err());
+    }
 }

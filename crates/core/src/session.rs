@@ -320,3 +320,6 @@ impl Change {
         self.events.iter().map(move |kind| Event { kind: kind.clone(), until })
     }
 }
+
+#[cfg(test)]
+mod tests;

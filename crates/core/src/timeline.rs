@@ -83,3 +83,26 @@ pub struct TimelineEntry {
 /// Entries kept per session; past that only the end is still recorded, so that nobody can make a
 /// timeline grow by repeating himself.
 pub const TIMELINE_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_reads_back_from_its_parts() {
+        let plain = [
+            TimelineKind::Started,
+            TimelineKind::FactorPassed,
+            TimelineKind::Resealed,
+            TimelineKind::Branch,
+            TimelineKind::Late,
+            TimelineKind::RepeatElsewhere,
+            TimelineKind::Ahead,
+        ];
+        for kind in plain.into_iter().chain(EndReason::ALL.map(TimelineKind::Ended)) {
+            assert_eq!(TimelineKind::from_parts(kind.as_str(), kind.reason()), Some(kind));
+        }
+        assert_eq!(TimelineKind::from_parts("ended", None), None, "an end has a reason");
+        assert_eq!(TimelineKind::from_parts("renewed", None), None, "renewals are counted, not listed");
+    }
+}

@@ -153,7 +153,7 @@ pub fn use_cookie(
 
 /// Moves the idle deadline, at most once per half-life.
 fn touch(session: &Session, policy: &Policy, absolute: Timestamp, now: Timestamp) -> Change {
-    if now.secs() < touch_due(session, policy) {
+    if !is_touch_due(session, policy, now) {
         return Change::default();
     }
     let mut next = session.next();
@@ -161,6 +161,17 @@ fn touch(session: &Session, policy: &Policy, absolute: Timestamp, now: Timestamp
     next.expires_at = absolute;
     next.idle_expires_at = policy.idle_ttl.map_or(absolute, |ttl| (now + ttl).min(absolute));
     Change { session: Some(next), ..Change::default() }
+}
+
+/// Whether half the life of the last touch has passed. A half-life below a second is measured exactly:
+/// rounded down it would be none, and every request would write.
+fn is_touch_due(session: &Session, policy: &Policy, now: Timestamp) -> bool {
+    let half = policy.half_life();
+    if half < Duration::from_secs(1) {
+        now.since(session.renewed_at) >= half
+    } else {
+        now.secs() >= touch_due(session, policy)
+    }
 }
 
 /// When the row may be touched next, in whole seconds like the `renew_at` of a token issued with the
@@ -172,3 +183,6 @@ pub fn touch_due(session: &Session, policy: &Policy) -> i64 {
 
 /// The reason told when a cookie or a refresh token was replaced but its session lives.
 pub const SUPERSEDED: &str = "superseded";
+
+#[cfg(test)]
+mod tests;

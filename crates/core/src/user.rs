@@ -90,8 +90,8 @@ impl User {
         self.phone_number_verified && self.phone_number.is_some()
     }
 
-    /// The record with the patch applied, or `None` when it changes nothing. The revision grows by one
-    /// when anything that a token may show changed, however much it was.
+    /// The record with the patch applied, or `None` when it changes nothing. The revision grows by one,
+    /// however much changed: whoever sent `If-Match` must learn of any change, disabling included.
     pub fn patched(&self, patch: &UserPatch, now: Timestamp) -> Result<Option<Self>, InvalidUser> {
         let mut next = self.clone();
         if let Some(name) = &patch.name {
@@ -213,3 +213,6 @@ fn is_e164(s: &str) -> bool {
         (2..=15).contains(&d.len()) && d.bytes().all(|b| b.is_ascii_digit()) && !d.starts_with('0')
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use super::{CredentialText, Malformed, decode};
 use crate::id::{KeyId, SessionId};
+use crate::session::Session;
 use std::fmt;
 
 pub(super) const PREFIX: &str = "rsl_rt_";
@@ -14,6 +15,8 @@ const LEN: usize = SIGNED_LEN + 16;
 pub struct RefreshToken {
     /// The session it renews.
     pub session_id: SessionId,
+    /// The key it is made with.
+    pub key_id: KeyId,
     /// Its number `k`: 1 at login, then one more with each advance. `generation` on the wire.
     pub number: u64,
     /// Tells siblings of the same number apart.
@@ -61,6 +64,7 @@ impl UnverifiedRefreshToken {
         }
         Ok(RefreshToken {
             session_id: SessionId::from_bytes(at(5, 21).try_into().map_err(|_| Malformed)?),
+            key_id: self.key_id,
             number,
             nonce: at(29, 45).try_into().map_err(|_| Malformed)?,
         })
@@ -68,20 +72,27 @@ impl UnverifiedRefreshToken {
 }
 
 impl RefreshToken {
+    /// Whether this session's tokens are made with the key that this one is made with. To be asked before
+    /// anything is decided: a key that leaked and was replaced still verifies the tokens of its own
+    /// sessions, and must not open those that started after.
+    pub fn is_of(&self, session: &Session) -> bool {
+        self.session_id == session.id && self.key_id == session.key_id
+    }
+
     /// The bytes that the tag covers.
-    pub(super) fn signed_bytes(&self, key_id: KeyId) -> [u8; SIGNED_LEN] {
+    pub(super) fn signed_bytes(&self) -> [u8; SIGNED_LEN] {
         let mut bytes = [0; SIGNED_LEN];
         bytes[0] = VERSION;
-        bytes[1..5].copy_from_slice(&key_id.0.to_be_bytes());
+        bytes[1..5].copy_from_slice(&self.key_id.0.to_be_bytes());
         bytes[5..21].copy_from_slice(self.session_id.as_bytes());
         bytes[21..29].copy_from_slice(&self.number.to_be_bytes());
         bytes[29..45].copy_from_slice(&self.nonce);
         bytes
     }
 
-    pub(super) fn text(&self, key_id: KeyId, tag: &[u8; 16]) -> CredentialText {
+    pub(super) fn text(&self, tag: &[u8; 16]) -> CredentialText {
         let mut bytes = zeroize::Zeroizing::new([0; LEN]);
-        bytes[..SIGNED_LEN].copy_from_slice(&self.signed_bytes(key_id));
+        bytes[..SIGNED_LEN].copy_from_slice(&self.signed_bytes());
         bytes[SIGNED_LEN..].copy_from_slice(tag);
         CredentialText::new(PREFIX, &*bytes)
     }

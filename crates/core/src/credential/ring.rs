@@ -109,7 +109,7 @@ impl KeyRing {
             &key.refresh_nonce,
             &[session.id.as_bytes(), &number.to_be_bytes(), &row.used_nonce, &row.branch.to_be_bytes()],
         );
-        Ok(RefreshToken { session_id: session.id, number, nonce })
+        Ok(RefreshToken { session_id: session.id, key_id: session.key_id, number, nonce })
     }
 
     /// The text of a session's refresh token.
@@ -118,18 +118,18 @@ impl KeyRing {
         session: &Session,
         token: &RefreshToken,
     ) -> Result<CredentialText, Unauthentic> {
-        let key = self.key(session.key_id)?;
-        Ok(token.text(session.key_id, &tag16(&key.refresh_tag, &[&token.signed_bytes(session.key_id)])))
+        debug_assert!(token.is_of(session), "made by `successor` of the same session");
+        let key = self.key(token.key_id)?;
+        Ok(token.text(&tag16(&key.refresh_tag, &[&token.signed_bytes()])))
     }
 
     /// The text of a session's cookie of its newest generation; `None` for sessions without cookie.
     pub fn session_cookie_text(&self, session: &Session) -> Result<Option<CredentialText>, Unauthentic> {
         let Some(state) = session.cookie else { return Ok(None) };
         let key = self.key(session.key_id)?;
-        let cookie = SessionCookie { session_id: session.id, generation: state.generation };
-        Ok(Some(
-            cookie.text(session.key_id, &tag16(&key.cookie_tag, &[&cookie.signed_bytes(session.key_id)])),
-        ))
+        let (session_id, key_id) = (session.id, session.key_id);
+        let cookie = SessionCookie { session_id, key_id, generation: state.generation };
+        Ok(Some(cookie.text(&tag16(&key.cookie_tag, &[&cookie.signed_bytes()]))))
     }
 
     /// The hash under which a one-time code is kept: keyed, since a million codes are quickly tried,

@@ -4,6 +4,7 @@
 
 use super::{CredentialText, Malformed, decode};
 use crate::id::{KeyId, SessionId};
+use crate::session::Session;
 use std::fmt;
 
 pub(super) const PREFIX: &str = "rsl_sc_";
@@ -16,6 +17,8 @@ const LEN: usize = SIGNED_LEN + 16;
 pub struct SessionCookie {
     /// The session it opens.
     pub session_id: SessionId,
+    /// The key it is made with.
+    pub key_id: KeyId,
     /// Raised at every change of privilege.
     pub generation: u32,
 }
@@ -55,24 +58,31 @@ impl UnverifiedSessionCookie {
     pub(super) fn into_cookie(self) -> Result<SessionCookie, Malformed> {
         Ok(SessionCookie {
             session_id: SessionId::from_bytes(self.bytes[5..21].try_into().map_err(|_| Malformed)?),
+            key_id: self.key_id,
             generation: u32::from_be_bytes(self.bytes[21..25].try_into().map_err(|_| Malformed)?),
         })
     }
 }
 
 impl SessionCookie {
-    pub(super) fn signed_bytes(&self, key_id: KeyId) -> [u8; SIGNED_LEN] {
+    /// Whether this session's cookies are made with the key that this one is made with (see
+    /// [`RefreshToken::is_of`](super::RefreshToken::is_of)).
+    pub fn is_of(&self, session: &Session) -> bool {
+        self.session_id == session.id && self.key_id == session.key_id
+    }
+
+    pub(super) fn signed_bytes(&self) -> [u8; SIGNED_LEN] {
         let mut bytes = [0; SIGNED_LEN];
         bytes[0] = VERSION;
-        bytes[1..5].copy_from_slice(&key_id.0.to_be_bytes());
+        bytes[1..5].copy_from_slice(&self.key_id.0.to_be_bytes());
         bytes[5..21].copy_from_slice(self.session_id.as_bytes());
         bytes[21..25].copy_from_slice(&self.generation.to_be_bytes());
         bytes
     }
 
-    pub(super) fn text(&self, key_id: KeyId, tag: &[u8; 16]) -> CredentialText {
+    pub(super) fn text(&self, tag: &[u8; 16]) -> CredentialText {
         let mut bytes = zeroize::Zeroizing::new([0; LEN]);
-        bytes[..SIGNED_LEN].copy_from_slice(&self.signed_bytes(key_id));
+        bytes[..SIGNED_LEN].copy_from_slice(&self.signed_bytes());
         bytes[SIGNED_LEN..].copy_from_slice(tag);
         CredentialText::new(PREFIX, &*bytes)
     }
