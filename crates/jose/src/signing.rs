@@ -21,7 +21,7 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// Makes a key; an RSA key has 2048 bits and takes a good part of a second.
+    /// Makes a key; an RSA key has 3072 bits (128-bit security) and takes a second or so.
     ///
     /// `random` is the seed of an Ed25519 key. For the other two AWS-LC draws from its own generator, seeded by
     /// the operating system; the argument then only says that the caller allows it.
@@ -39,7 +39,7 @@ impl SigningKey {
                     .map_err(|_| failed())?
             }
             Algorithm::Rs256 => {
-                rsa::KeyPair::generate(KeySize::Rsa2048).map(Private::Rs256).map_err(|_| failed())?
+                rsa::KeyPair::generate(KeySize::Rsa3072).map(Private::Rs256).map_err(|_| failed())?
             }
         };
         Self::of(private)

@@ -2,17 +2,20 @@
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::http::origin::{any_port, origin_of};
 use crate::keys::Keys;
 use crate::limits::{Budget, LoginLimiter};
-use crate::password::Hasher;
+use crate::manage::CLIENTS_CHANGED;
+use crate::password::{Hasher, PasswordPolicy};
 use crate::random::Random;
 use crate::sms::TextMessages;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use reseal_core::policy::Policies;
 use reseal_core::refresh::OnRollback;
 use reseal_core::{Client, ClientId, Policy, Session, Timestamp};
 use reseal_store::{Store, StoreError};
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -34,6 +37,8 @@ pub struct Authority {
     pub keys: Keys,
     /// Password hashing, bounded.
     pub hasher: Hasher,
+    /// Rules for new passwords.
+    pub password_policy: PasswordPolicy,
     /// Failed logins.
     pub login_limits: LoginLimiter,
     /// Text messages per user and number.
@@ -46,10 +51,16 @@ pub struct Authority {
     pub longest_access_ttl: Duration,
     /// Development mode, if it is on.
     pub dev: Option<Arc<crate::dev::Dev>>,
+    /// The newest event of the log that this node has read; `u64::MAX` before the first.
+    pub log_seq: AtomicU64,
+    /// When the keys were last read again on demand (milliseconds).
+    pub keys_read_at: AtomicI64,
     /// When the log was last read successfully (milliseconds).
     pub log_read_at: AtomicI64,
     /// Metrics.
     pub metrics: crate::ops::Metrics,
+    /// What the last readiness probe found.
+    pub readiness: crate::ops::health::Readiness,
 }
 
 impl std::fmt::Debug for Authority {
@@ -75,6 +86,17 @@ impl Authority {
         fits.then_some(policy)
     }
 
+    /// Reads the keys again because a credential named one that is not here; at most once a second,
+    /// whoever asks.
+    pub async fn reload_keys_soon(&self) -> Result<(), crate::keys::KeysError> {
+        let now = self.clock.now();
+        let last = self.keys_read_at.load(Ordering::Acquire);
+        let due = now.millis().saturating_sub(last) >= 1000;
+        let mine = due
+            && self.keys_read_at.compare_exchange(last, now.millis(), Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if mine { self.keys.reload(&*self.store, now).await } else { Ok(()) }
+    }
+
     /// What the store may do to acknowledged writes.
     pub const fn on_rollback(&self) -> OnRollback {
         OnRollback::Theft
@@ -92,14 +114,70 @@ impl Authority {
         }
         Ok(found)
     }
+
+    /// Whether browsers may call from this origin: the authority's own, or one that an enabled client
+    /// lists. Answered from memory, because every preflight asks.
+    pub fn knows_origin(&self, origin: &str) -> bool {
+        let listed = self.clients.origins.load();
+        origin == origin_of(&self.issuer)
+            || listed.contains(origin)
+            || any_port(origin).is_some_and(|entry| listed.contains(entry))
+    }
+
+    /// Drops what is remembered of clients, after a change made on this node.
+    pub async fn clients_changed(&self) {
+        self.clients.clear();
+        // The change is done whether or not it can be read back now; the next look tries again.
+        if let Err(error) = self.look_for_client_changes().await {
+            tracing::warn!(%error, "the clients' origins could not be read again");
+        }
+    }
+
+    /// Drops what is remembered of clients if any process on the folder changed one since the last look,
+    /// and reads their origins again. Runs at start and every second.
+    pub async fn look_for_client_changes(&self) -> Result<(), StoreError> {
+        let mark = self.store.meta(CLIENTS_CHANGED).await?;
+        if self.clients.mark.load().as_deref() != Some(&mark) {
+            self.clients.clear();
+        }
+        let changes = self.clients.changes.load(Ordering::Acquire);
+        if self.clients.origins_of.load(Ordering::Acquire) == changes {
+            return Ok(());
+        }
+        let origins = read_origins(&*self.store).await?;
+        self.clients.origins.store(Arc::new(origins));
+        // What changed while they were read has raised `changes`, and the next look reads them again.
+        self.clients.mark.store(Some(Arc::new(mark)));
+        self.clients.origins_of.store(changes, Ordering::Release);
+        Ok(())
+    }
 }
 
-/// Clients that were read lately. A change made on this node empties it at once; changes made elsewhere
-/// (another process) are seen in the event log within a second.
+/// The origins of all enabled clients.
+async fn read_origins(store: &dyn Store) -> Result<HashSet<String>, StoreError> {
+    let mut origins = HashSet::new();
+    let mut after = None;
+    loop {
+        let page = store.clients(after.as_ref(), 200).await?;
+        let Some(last) = page.last() else { return Ok(origins) };
+        after = Some(last.id.clone());
+        origins.extend(page.into_iter().filter(|c| !c.disabled).flat_map(|c| c.origins));
+    }
+}
+
+/// Clients that were read lately, and the origins of all. A change made on this node empties it at once;
+/// one made elsewhere (another process on the folder) is seen within a second.
 #[derive(Debug, Default)]
 pub struct ClientCache {
     clients: RwLock<HashMap<ClientId, Arc<Client>>>,
+    /// Raised whenever what is remembered may be old.
     changes: AtomicI64,
+    /// The origins that enabled clients list.
+    origins: ArcSwap<HashSet<String>>,
+    /// `changes` when the origins were read.
+    origins_of: AtomicI64,
+    /// The stored mark of the last change ([`CLIENTS_CHANGED`]) as of that reading; `None` before the first.
+    mark: ArcSwapOption<Option<Vec<u8>>>,
 }
 
 impl ClientCache {

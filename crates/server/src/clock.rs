@@ -1,26 +1,27 @@
 //! The one place where the authority reads the time.
 
 use reseal_core::Timestamp;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The authority's clock: the system's plus an offset that only development mode moves, or one that
-/// stands still until it is moved, for tests.
-#[derive(Debug)]
+/// stands still until it is moved, for tests. Clones move together.
+#[derive(Clone, Debug)]
 pub struct Clock {
     base: Option<Timestamp>,
-    offset_ms: AtomicI64,
+    offset_ms: Arc<AtomicI64>,
 }
 
 impl Clock {
     /// The system's clock.
-    pub const fn system() -> Self {
-        Self { base: None, offset_ms: AtomicI64::new(0) }
+    pub fn system() -> Self {
+        Self { base: None, offset_ms: Arc::default() }
     }
 
     /// A clock that stands at `start`.
-    pub const fn manual(start: Timestamp) -> Self {
-        Self { base: Some(start), offset_ms: AtomicI64::new(0) }
+    pub fn manual(start: Timestamp) -> Self {
+        Self { base: Some(start), offset_ms: Arc::default() }
     }
 
     /// The time.

@@ -6,6 +6,7 @@ use crate::master::MasterKey;
 use crate::random::Random;
 use arc_swap::ArcSwap;
 use reseal_core::credential::{KeyRing, RingKey};
+use reseal_core::event::{Event, EventKind};
 use reseal_core::keys::{self, KeyRecord, KeySchedule, KeyState, KeyStep, KeyUse};
 use reseal_core::{KeyId, Timestamp};
 use reseal_jose::{Algorithm, Jwk, JwkSet, SigningKey, VerifyingKey};
@@ -29,6 +30,8 @@ pub struct Keys {
     current: ArcSwap<KeySet>,
     master: MasterKey,
     schedule: KeySchedule,
+    /// Held while keys change: a rotation must not put back what a withdrawal took away.
+    changing: tokio::sync::Mutex<()>,
 }
 
 /// Why keys cannot be used.
@@ -62,7 +65,7 @@ impl Keys {
         let all = [Algorithm::Es256];
         rotate(store, (&master, random), &schedule, &all, (now, false)).await?;
         let set = read(store, &master, now).await?;
-        Ok(Self { current: ArcSwap::from_pointee(set), master, schedule })
+        Ok(Self { current: ArcSwap::from_pointee(set), master, schedule, changing: tokio::sync::Mutex::default() })
     }
 
     /// The keys of the moment.
@@ -84,8 +87,36 @@ impl Keys {
         algorithms: &[Algorithm],
         at: (Timestamp, bool),
     ) -> Result<(), KeysError> {
+        let _changing = self.changing.lock().await;
         rotate(store, (&self.master, random), &self.schedule, algorithms, at).await?;
         self.reload(store, at.0).await
+    }
+
+    /// Withdraws the signing key of that `kid`, which may have leaked: from now on nothing trusts it, the
+    /// log tells verifiers, and another key signs at once. `false`: there is no such key.
+    pub async fn withdraw(
+        &self,
+        store: &dyn Store,
+        random: &Random,
+        kid: &str,
+        (now, event_until): (Timestamp, Timestamp),
+    ) -> Result<bool, KeysError> {
+        let _changing = self.changing.lock().await;
+        let records = store.keys().await?;
+        let Some(withdrawal) = keys::withdraw(&records, kid, now) else { return Ok(false) };
+        let Some(withdrawn) = withdrawal.changed.first() else { return Ok(true) };
+        let mut writes: Vec<Write> = Vec::new();
+        if let (true, KeyUse::Signing { algorithm, .. }) = (withdrawal.create, &withdrawn.key_use) {
+            let algorithm: Algorithm = algorithm.parse().map_err(|_| KeysError::Damaged(kid.to_owned()))?;
+            let key = new_signing_key(algorithm, random)?;
+            writes.extend(handover(&[], key, (&self.master, &self.schedule), (now, now))?);
+        }
+        writes.extend(withdrawal.changed.into_iter().map(|k| Write::PutKey(Box::new(k))));
+        let kind = EventKind::KeysChanged { withdrawn: vec![kid.to_owned()] };
+        writes.push(Write::Log(Event { kind, until: event_until }));
+        commit(store, writes).await?;
+        self.reload(store, now).await?;
+        Ok(true)
     }
 
     /// The schedule in force.
@@ -95,6 +126,11 @@ impl Keys {
 }
 
 impl KeySet {
+    /// Reads all keys of the store, without making any: for whoever only looks.
+    pub async fn read(store: &dyn Store, master: &MasterKey, now: Timestamp) -> Result<Self, KeysError> {
+        read(store, master, now).await
+    }
+
     /// The key that signs for `algorithm` at `now`.
     pub fn signing(&self, algorithm: Algorithm, now: Timestamp) -> Option<&SigningKey> {
         let of: Vec<&KeyRecord> = self.records.iter().filter(|k| is_signing(k, algorithm)).collect();
@@ -209,17 +245,7 @@ async fn rotate(
         records.iter().filter(|k| matches!(k.key_use, KeyUse::Ring { .. })).cloned().collect();
     for step in keys::plan(&of, schedule, now, wanted) {
         let KeyStep::Create { active_from } = step else { continue };
-        let id = of
-            .iter()
-            .filter_map(|k| match k.key_use {
-                KeyUse::Ring { id } => Some(id.0),
-                KeyUse::Signing { .. } => None,
-            })
-            .max()
-            .map_or(1, |n| n + 1);
-        let secret = Zeroizing::new(random.bytes::<32>().to_vec());
-        let key = (KeyUse::Ring { id: KeyId(id) }, secret);
-        writes.extend(handover(&of, key, (master, schedule), (now, active_from))?);
+        writes.extend(handover(&of, new_ring_key(&of, random), (master, schedule), (now, active_from))?);
     }
     for key in &records {
         if key.forget_at(schedule).is_some_and(|t| t <= now) {
@@ -235,6 +261,39 @@ fn new_signing_key(algorithm: Algorithm, random: &Random) -> Result<(KeyUse, Zer
     let secret = key.to_pkcs8().map_err(damaged)?;
     let key_use = KeyUse::Signing { algorithm: algorithm.as_str().to_owned(), kid: key.kid().to_owned() };
     Ok((key_use, secret))
+}
+
+/// A new ring key, with a number that none of these has.
+fn new_ring_key(records: &[KeyRecord], random: &Random) -> (KeyUse, Zeroizing<Vec<u8>>) {
+    let number = |k: &KeyRecord| match k.key_use {
+        KeyUse::Ring { id } => Some(id.0),
+        KeyUse::Signing { .. } => None,
+    };
+    let id = records.iter().filter_map(number).max().map_or(1, |n| n + 1);
+    (KeyUse::Ring { id: KeyId(id) }, Zeroizing::new(random.bytes::<32>().to_vec()))
+}
+
+/// Throws all keys away and makes new ones under `master`, because the key that they lie under is lost. No
+/// token and no credential made before opens anything any more; end all sessions first.
+pub async fn reset(
+    store: &dyn Store,
+    (master, random): (&MasterKey, &Random),
+    schedule: &KeySchedule,
+    (now, event_until): (Timestamp, Timestamp),
+) -> Result<(), KeysError> {
+    let records = store.keys().await?;
+    let mut writes: Vec<Write> = records.iter().map(|k| Write::DeleteKey(k.key_use.clone())).collect();
+    for key in [new_signing_key(Algorithm::Es256, random)?, new_ring_key(&records, random)] {
+        writes.extend(handover(&[], key, (master, schedule), (now, now))?);
+    }
+    writes.push(Write::PutMeta(FINGERPRINT.to_owned(), master.fingerprint().to_vec()));
+    let withdrawn = records.iter().filter_map(|k| match &k.key_use {
+        KeyUse::Signing { kid, .. } => Some(kid.clone()),
+        KeyUse::Ring { .. } => None,
+    });
+    let kind = EventKind::KeysChanged { withdrawn: withdrawn.collect() };
+    writes.push(Write::Log(Event { kind, until: event_until }));
+    commit(store, writes).await
 }
 
 /// The new key, and the retirement of the one it takes over from.

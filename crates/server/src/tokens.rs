@@ -116,7 +116,7 @@ impl Authority {
         if !jws.header().typ.as_deref().is_some_and(is_access_token_type) {
             return Err(TokenFault::WrongType);
         }
-        let claims: OwnClaims = serde_json::from_slice(&payload).map_err(|_| TokenFault::Malformed)?;
+        let claims: OwnClaims = serde_json::from_slice(payload).map_err(|_| TokenFault::Malformed)?;
         if claims.iss != *self.issuer || !claims.aud.iter().any(|a| **a == *self.issuer) {
             return Err(TokenFault::NotForUs);
         }

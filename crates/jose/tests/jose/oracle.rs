@@ -6,7 +6,7 @@ use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
 use reseal_jose::{Algorithm, Jws};
 use serde_json::{Value, json};
 
-/// What PKCS #8 puts before the PKCS #1 key of 2048 bits, which is what the other library wants.
+/// What PKCS #8 puts before the PKCS #1 key of 3072 bits, which is what the other library wants.
 const PKCS8_LEN: usize = 26;
 
 fn other(algorithm: Algorithm) -> jsonwebtoken::Algorithm {

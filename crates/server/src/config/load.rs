@@ -129,8 +129,7 @@ impl Config {
 pub(crate) fn check_issuer(issuer: &str) -> Result<(), String> {
     let uri: http::Uri = issuer.parse().map_err(|_| "not a URL".to_owned())?;
     let host = uri.host().unwrap_or_default();
-    let loopback = host == "localhost"
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let loopback = crate::http::origin::is_loopback(host);
     match uri.scheme_str() {
         Some("https") => {}
         Some("http") if loopback => {}

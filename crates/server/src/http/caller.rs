@@ -116,7 +116,8 @@ async fn from_cookie(
         Unauthentic::UnknownKey(_) => ApiError::unavailable(Duration::from_secs(1)),
         Unauthentic::Forged => refused(),
     })?;
-    let mut snapshot = app.store.session(cookie.session_id).await?.ok_or_else(refused)?;
+    let found = app.store.session(cookie.session_id).await?;
+    let mut snapshot = found.filter(|s| cookie.is_of(&s.session)).ok_or_else(refused)?;
     // Before anything is touched: a request that a foreign site made must leave no trace.
     let client = client_of(app, &snapshot.session).await?;
     check_cookie_request(method, headers, (&app.issuer, &client.origins))?;
@@ -169,6 +170,7 @@ pub fn live_policy(app: &Authority, session: &Session, now: Timestamp) -> ApiRes
 
 /// The client of a session; without it (disabled, deleted) the session is over.
 async fn client_of(app: &Authority, session: &Session) -> ApiResult<Arc<Client>> {
+    crate::ops::access::note_client(&session.client_id);
     app.client(&session.client_id).await?.ok_or_else(|| ApiError::session_over(reseal_core::EndReason::Revoked))
 }
 

@@ -95,6 +95,7 @@ impl Authority {
         };
         let id: ClientId = id.parse().map_err(|_| refused())?;
         let client = self.client(&id).await?.ok_or_else(refused)?;
+        crate::ops::access::note_client(&client.id);
         match (&client.secret_hash, &given.secret) {
             (None, None) => Ok(client),
             (Some(hash), Some(secret)) if secret.len() <= ClientCredentials::MAX && SecretHash::of(secret) == *hash => {

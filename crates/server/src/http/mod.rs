@@ -5,5 +5,6 @@ pub mod body;
 pub mod caller;
 pub mod client_auth;
 pub mod error;
+pub mod etag;
 pub mod origin;
 pub mod query;

@@ -16,7 +16,7 @@ pub fn check_cookie_request(
     }
     let allowed = match (fetch_site(headers), origin(headers)) {
         (Some("same-origin"), _) => true,
-        (_, Some(origin)) => origin == origin_of(issuer) || origins.iter().any(|o| o == origin),
+        (_, Some(origin)) => origin == origin_of(issuer) || origins.iter().any(|o| covers(o, origin)),
         _ => false,
     };
     if allowed {
@@ -52,13 +52,42 @@ fn single<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// Scheme, host and port of a URL.
-fn origin_of(url: &str) -> &str {
+pub(crate) fn origin_of(url: &str) -> &str {
     let rest = url.find("://").map_or(0, |i| i + 3);
     url[rest..].find('/').map_or(url, |i| &url[..rest + i])
 }
 
-/// Whether the text is an origin as browsers send it: scheme, host, port, nothing more.
+/// Origins that stand for any port of this machine, where a page under development may run on any. Browsers
+/// let nobody else use these names.
+const ANY_LOOPBACK_PORT: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*"];
+
+/// Whether an entry of a client's list means this origin: exactly, or as any port of this machine.
+fn covers(listed: &str, origin: &str) -> bool {
+    listed == origin || any_port(origin) == Some(listed)
+}
+
+/// The entry that stands for all ports of the origin's host, if it is this machine.
+pub(crate) fn any_port(origin: &str) -> Option<&'static str> {
+    let is_port = |rest: &str| {
+        rest.is_empty() || rest.strip_prefix(':').is_some_and(|p| !p.starts_with('+') && p.parse::<u16>().is_ok())
+    };
+    let means = |entry: &str| entry.strip_suffix(":*").and_then(|host| origin.strip_prefix(host)).is_some_and(is_port);
+    ANY_LOOPBACK_PORT.into_iter().find(|entry| means(entry))
+}
+
+/// Whether a host, as a URL names it, is this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether the text is an origin as browsers send it: scheme, host, port, nothing more. On loopback the
+/// port may be `*`.
 pub fn is_origin(text: &str) -> bool {
+    ANY_LOOPBACK_PORT.contains(&text) || is_exact_origin(text)
+}
+
+fn is_exact_origin(text: &str) -> bool {
     text.parse::<http::Uri>().is_ok_and(|uri| {
         matches!(uri.scheme_str(), Some("https" | "http"))
             && uri.host().is_some_and(|h| !h.is_empty())
@@ -87,7 +116,7 @@ impl Authority {
             headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
         } else {
-            let exposed = HeaderValue::from_static("date, etag, retry-after, www-authenticate");
+            let exposed = HeaderValue::from_static("date, etag, renewed-access-token, retry-after, www-authenticate");
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
         Some(headers)
@@ -125,6 +154,31 @@ mod tests {
         ] {
             assert!(!allowed(&Method::POST, refused), "{refused:?}");
         }
+    }
+
+    #[test]
+    fn only_ports_of_this_machine_may_be_any() {
+        let origins = ["http://localhost:*".to_owned(), "http://[::1]:*".to_owned()];
+        let allowed = |origin: &'static str| {
+            let headers = request(&[("origin", origin)]);
+            check_cookie_request(&Method::POST, &headers, ("https://auth.example", &origins)).is_ok()
+        };
+        for good in ["http://localhost:3000", "http://localhost", "http://[::1]:8080", "http://[::1]"] {
+            assert!(allowed(good), "{good}");
+        }
+        let bad = [
+            "http://127.0.0.1:3000",
+            "https://localhost:3000",
+            "http://localhost.evil.example:3000",
+            "http://localhost:3000.evil.example",
+            "http://localhost:",
+            "http://localhost:*",
+            "null",
+        ];
+        for bad in bad {
+            assert!(!allowed(bad), "{bad}");
+        }
+        assert!(is_origin("http://localhost:*") && !is_origin("http://app.example:*"));
     }
 
     #[test]

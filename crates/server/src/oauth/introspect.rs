@@ -123,7 +123,7 @@ async fn of_refresh_token(app: &App, asker: &Client, token: &str, now: Timestamp
     let session = &found.session;
     let row = &session.rotation;
     let usable = token.number > row.used || (token.number == row.used && token.nonce == row.used_nonce);
-    if session.client_id != asker.id || !usable {
+    if session.client_id != asker.id || !token.is_of(session) || !usable {
         return Ok(None);
     }
     let Some(policy) = app.policy_of(session) else { return Ok(None) };

@@ -110,7 +110,7 @@ impl Attempt {
     fn decide(&self, snapshot: &Snapshot) -> (Decided, Change) {
         let Snapshot { session, user } = snapshot;
         let nothing = Change::default;
-        if session.client_id != self.client_id {
+        if session.client_id != self.client_id || !self.token.is_of(session) {
             return (Decided::NotOurs, nothing());
         }
         let may_have = session.scope.intersection(&self.may_have);

@@ -1,12 +1,14 @@
 //! Login: the password step, and the start of a session that every way of logging in shares.
 
 use crate::authority::{App, Authority};
+use crate::challenges::SecondStep;
 use crate::http::answer::{CredentialAnswer, CredentialBody, Grant};
 use crate::http::body::JsonBody;
 use crate::http::caller::{self, Origin};
 use crate::http::client_auth::ClientCredentials;
 use crate::http::error::{ApiError, ApiResult, ErrorBody};
 use crate::http::origin::check_login_request;
+use crate::limits::TooMany;
 use crate::password::{HashError, Password, StoredHash};
 use axum::extract::State;
 use http::{HeaderMap, StatusCode};
@@ -77,7 +79,8 @@ async fn login(
     let user = check_password(&app, &body.username, body.password, (&origin, now)).await?;
     if user.has_second_factor() {
         app.metrics.login("second_factor_required");
-        return Err(crate::challenges::start_login(&app, &user, &client, now, &origin).await?);
+        let step = SecondStep { user: &user, client: &client, scope: &scope, origin: &origin, now };
+        return Err(crate::challenges::start_login(&app, step).await?);
     }
     let strength = Strength { acr: Acr::Aal1, amr: Amr::PWD, authenticated_at: now };
     let login = StartLogin {
@@ -186,11 +189,12 @@ async fn check_password(
 ) -> ApiResult<User> {
     let account = reseal_core::user::username_key(username);
     let address = origin.ip.unwrap_or(std::net::IpAddr::from([0, 0, 0, 0]));
-    let attempt = app.login_limits.check(now.millis(), &account, address).map_err(|e| {
+    let limited = |wait: TooMany| {
         app.metrics.login("limited");
         tracing::warn!(ip = %address, "login limited");
-        ApiError::too_many_requests(e.0, "Too many failed logins from here. Wait, then try again.")
-    })?;
+        ApiError::too_many_requests(wait.0, "Too many failed logins from here. Wait, then try again.")
+    };
+    let attempt = app.login_limits.check(now.millis(), &account, address).map_err(limited)?;
     let found = app.store.user_by_username(username).await?;
     let stored = found
         .as_ref()
@@ -201,14 +205,14 @@ async fn check_password(
     let verdict = app.hasher.verify(password.clone(), stored).await.map_err(busy)?;
     match found {
         Some((user, secrets)) if known && verdict.ok && !user.disabled => {
-            app.login_limits.success(now.millis(), attempt);
+            app.login_limits.success(now.millis(), attempt).map_err(limited)?;
             if verdict.needs_rehash {
                 rehash(app, &user, secrets, password).await;
             }
             Ok(user)
         }
         found => {
-            app.login_limits.failure(now.millis(), attempt);
+            app.login_limits.failure(now.millis(), attempt).map_err(limited)?;
             app.metrics.login("failure");
             let sub = found.map(|(user, _)| user.id.to_string());
             tracing::warn!(sub = sub.as_deref().unwrap_or("-"), ip = %address, "login failed");
@@ -236,7 +240,7 @@ pub fn busy(error: HashError) -> ApiError {
 
 /// A browser that logs in again leaves its old session: it ends in the same commit (ASVS 7.2.4). A
 /// planted or foreign cookie names nothing of ours and is ignored.
-fn replaced_session(app: &Authority, headers: &HeaderMap, now: Timestamp) -> Vec<Write> {
+pub(super) fn replaced_session(app: &Authority, headers: &HeaderMap, now: Timestamp) -> Vec<Write> {
     let cookie = caller::session_cookie(headers, app.cookie_name())
         .and_then(|value| UnverifiedSessionCookie::parse(&value).ok())
         .and_then(|cookie| app.keys.load().ring.authenticate_session_cookie(cookie).ok());

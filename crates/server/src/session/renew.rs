@@ -74,7 +74,7 @@ pub fn routes() -> OpenApiRouter<App> {
 async fn renew(
     State(app): State<App>,
     caller: Caller,
-    OptionalJson(_): OptionalJson<RenewRequest>,
+    OptionalJson(_nothing): OptionalJson<RenewRequest>,
 ) -> ApiResult<impl IntoResponse> {
     let answer = match &caller.presented {
         Presented::Token(token) => renew_token(&app, &caller, *token).await?,

@@ -1,0 +1,118 @@
+//! Measures the authority: CPU time per operation, memory, size on disk, time to start.
+//!
+//! CPU time is user + system time of the whole server process, read from the kernel before and after a
+//! closed loop of requests over loopback; the wall clock of a shared machine proves nothing.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it talks to the person at the terminal")]
+
+mod client;
+mod fill;
+mod operations;
+mod server;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use operations::Operation;
+use server::{Server, System};
+use std::path::PathBuf;
+
+/// CPU time per operation of the authority, memory, size on disk and time to start.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench")]
+struct Args {
+    /// What to measure: refresh, renew, cookie, verify-own, login, memory, size (default: all but login).
+    #[arg(value_name = "WHAT")]
+    what: Vec<String>,
+    /// Connections at once, each with a session of its own.
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64,512")]
+    connections: Vec<usize>,
+    /// Seconds per measurement (1 to 60).
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+    /// Sessions to fill the store with before `size` and before the other measurements.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=20_000_000))]
+    sessions: u64,
+    /// The server's binary; built in release mode if absent.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(args))
+}
+
+async fn run(args: Args) -> Result<()> {
+    let binary = match &args.binary {
+        Some(path) => path.clone(),
+        None => server::build()?,
+    };
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    let what: Vec<&str> = if args.what.is_empty() {
+        vec!["memory", "size", "refresh", "renew", "cookie", "verify-own"]
+    } else {
+        args.what.iter().map(String::as_str).collect()
+    };
+    println!("{}", System::read());
+
+    if what.contains(&"memory") {
+        memory(&binary, &data).await?;
+    }
+    if args.sessions > 0 {
+        size(&binary, &data, args.sessions).await?;
+    } else if what.contains(&"size") {
+        println!("size: add --sessions N to fill the store and measure its size and the time to start");
+    }
+    for name in what.iter().filter(|w| !["memory", "size"].contains(w)) {
+        let Some(operation) = Operation::named(name) else { bail!("unknown measurement {name}; see --help") };
+        let server = Server::start(&binary, &data).await?;
+        for connections in &args.connections {
+            let figures = operation.measure(&server, *connections, args.seconds).await?;
+            println!("{name:<10} {connections:>4} connections: {figures}");
+        }
+        server.stop().await?;
+    }
+    Ok(())
+}
+
+/// Resident memory when ready, and after 100 logins.
+async fn memory(binary: &std::path::Path, data: &std::path::Path) -> Result<()> {
+    let server = Server::start(binary, data).await?;
+    let ready = server.resident_kib()?;
+    operations::login_many(&server, 100).await?;
+    println!("memory: {:.1} MB when ready, {:.1} MB after 100 logins", mb(ready), mb(server.resident_kib()?));
+    server.stop().await
+}
+
+/// Bytes on disk per session, and the time from start to ready with them.
+async fn size(binary: &std::path::Path, data: &std::path::Path, sessions: u64) -> Result<()> {
+    Server::start(binary, data).await?.stop().await?;
+    let empty = server::folder_bytes(data)?;
+    fill::fill(data, sessions).await?;
+    let full = server::folder_bytes(data)?;
+    println!(
+        "size: {} sessions take {:.1} MB, {:.0} bytes each, indexes and interned texts included",
+        sessions,
+        (full - empty) as f64 / 1e6,
+        (full - empty) as f64 / sessions as f64
+    );
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        let server = Server::start(binary, data).await?;
+        times.push(server.ready_after);
+        server.stop().await?;
+    }
+    times.sort();
+    println!(
+        "start: ready after {} ms (median of {}, from {} to {})",
+        times[times.len() / 2].as_millis(),
+        times.len(),
+        times[0].as_millis(),
+        times[times.len() - 1].as_millis()
+    );
+    Ok(())
+}
+
+fn mb(kib: u64) -> f64 {
+    kib as f64 * 1024.0 / 1e6
+}

@@ -1,0 +1,219 @@
+//! What runs beside the requests: reading the event log, rotating keys, sweeping, ending sessions whose
+//! policy was tightened.
+
+use crate::authority::{App, Authority};
+use crate::keys::KeysError;
+use aws_lc_rs::digest::{SHA256, digest};
+use reseal_core::SessionId;
+use reseal_core::event::EventKind;
+use reseal_core::policy::{Policies, ended_by_change};
+use reseal_jose::Algorithm;
+use reseal_store::{Commit, CommitError, Store, StoreError, Write};
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Rows looked at or removed in one transaction.
+const BATCH: usize = 500;
+/// The name of the value that tells under which policies the sessions were last looked through.
+const POLICIES: &str = "policies_fingerprint";
+
+/// Runs all jobs until `stop` turns true.
+pub async fn run(app: App, mut stop: watch::Receiver<bool>) {
+    let mut tightened = false;
+    let mut ticks: u64 = 0;
+    let mut every_second = tokio::time::interval(Duration::from_secs(1));
+    every_second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = every_second.tick() => {}
+            _ = stop.changed() => return,
+        }
+        let work = async {
+            report("the event log could not be read", read_log(&app).await);
+            report("the clients could not be read", app.look_for_client_changes().await);
+            if ticks.is_multiple_of(5) {
+                app.metrics.upkeep();
+            }
+            if ticks.is_multiple_of(60) {
+                report("keys could not be rotated", ensure_keys(&app).await);
+            }
+            if ticks.is_multiple_of(10) {
+                report("the sweep failed; it will try again", sweep(&app).await);
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            _ = stop.changed() => return,
+        }
+        // In a task of its own: with many sessions it takes longer than a tick.
+        if !std::mem::replace(&mut tightened, true) {
+            tokio::spawn(end_tightened_until(app.clone(), stop.clone()));
+        }
+        ticks += 1;
+    }
+}
+
+fn report<E: std::fmt::Display>(what: &'static str, done: Result<(), E>) {
+    if let Err(error) = done {
+        tracing::warn!(%error, "{what}");
+    }
+}
+
+/// Why a job was not done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+}
+
+/// Does at once what is due, after the clock moved.
+pub async fn catch_up(app: &Authority) -> Result<(), JobError> {
+    ensure_keys(app).await?;
+    read_log(app).await?;
+    app.look_for_client_changes().await?;
+    sweep(app).await?;
+    Ok(())
+}
+
+/// Reads what other processes logged (the command line on a live folder), and drops what it makes stale.
+pub async fn read_log(app: &Authority) -> Result<(), StoreError> {
+    let mut seq = match app.log_seq.load(Ordering::Acquire) {
+        u64::MAX => app.store.last_event().await?,
+        seq => seq,
+    };
+    loop {
+        let events = app.store.events_after(seq, 500).await?;
+        let Some(last) = events.last() else { break };
+        seq = last.seq;
+        if events.iter().any(|e| matches!(e.event.kind, EventKind::ClientChanged { .. })) {
+            app.clients.clear();
+        }
+        if events.iter().any(|e| matches!(e.event.kind, EventKind::KeysChanged { .. })) {
+            reload_keys(app).await;
+        }
+    }
+    app.log_seq.store(seq, Ordering::Release);
+    app.log_read_at.store(app.clock.now().millis(), Ordering::Release);
+    Ok(())
+}
+
+async fn reload_keys(app: &Authority) {
+    if let Err(error) = app.keys.reload(&*app.store, app.clock.now()).await {
+        tracing::error!(%error, "the keys could not be read again");
+    }
+}
+
+/// Makes and rotates the keys that are due: for ES256 and every algorithm that a client uses.
+pub async fn ensure_keys(app: &Authority) -> Result<(), KeysError> {
+    let algorithms = algorithms(&*app.store).await?;
+    app.keys.rotate(&*app.store, &app.random, &algorithms, (app.clock.now(), false)).await
+}
+
+/// The algorithms in use.
+pub async fn algorithms(store: &dyn Store) -> Result<Vec<Algorithm>, StoreError> {
+    let mut all = BTreeSet::from([Algorithm::Es256.as_str().to_owned()]);
+    let mut after = None;
+    loop {
+        let page = store.clients(after.as_ref(), 200).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id.clone());
+        all.extend(page.into_iter().map(|c| c.algorithm));
+    }
+    Ok(all.iter().filter_map(|a| a.parse().ok()).collect())
+}
+
+/// Removes outdated rows in small batches, so that no transaction is long.
+pub async fn sweep(app: &Authority) -> Result<(), StoreError> {
+    let now = app.clock.now();
+    let before = now - app.config.store.keep_ended.0;
+    // Bounded: what is left waits for the next round.
+    for _ in 0..100 {
+        if app.store.sweep(now, before, BATCH).await?.total() == 0 {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+/// Goes through the sessions once after the policies changed, and tries again while the store is away.
+async fn end_tightened_until(app: App, mut stop: watch::Receiver<bool>) {
+    loop {
+        let done = tokio::select! {
+            done = end_tightened_once(&app) => done,
+            _ = stop.changed() => return,
+        };
+        match done {
+            Ok(0) => return,
+            Ok(ended) => {
+                return tracing::info!(ended, "the policies changed: sessions that are over were ended");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "sessions under changed policies could not be ended; trying again");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(10)) => {}
+            _ = stop.changed() => return,
+        }
+    }
+}
+
+/// As [`end_tightened`], unless the policies are those of the last time; says how many sessions ended.
+pub async fn end_tightened_once(app: &Authority) -> Result<u64, StoreError> {
+    let fingerprint = fingerprint(&app.policies);
+    if app.store.meta(POLICIES).await?.is_some_and(|known| known == fingerprint) {
+        return Ok(0);
+    }
+    let ended = end_tightened(app).await?;
+    // Only when all were seen: an interrupted round is done again.
+    match app.store.commit(Commit::of([Write::PutMeta(POLICIES.to_owned(), fingerprint)])).await {
+        Ok(()) => Ok(ended),
+        Err(CommitError::Store(error)) => Err(error),
+        Err(other) => Err(StoreError::Unavailable(other.to_string())),
+    }
+}
+
+/// Equal for equal policies. Another version of the binary may have another one for the same; that costs
+/// one look through the sessions.
+fn fingerprint(policies: &Policies) -> Vec<u8> {
+    digest(&SHA256, format!("{policies:?}").as_bytes()).as_ref().to_vec()
+}
+
+/// After the policies changed: ends the sessions that are over under the new ones though by their stored
+/// deadlines they would live on, with tokens that verifiers accept, and tells the log (design §3).
+pub async fn end_tightened(app: &Authority) -> Result<u64, StoreError> {
+    let mut ended = 0;
+    let mut after: Option<SessionId> = None;
+    loop {
+        let page = app.store.open_sessions(after, BATCH).await?;
+        let Some(last) = page.last() else { return Ok(ended) };
+        after = Some(last.id);
+        let now = app.clock.now();
+        for session in page {
+            // No token outlives the stored deadlines: a session past them needs no event.
+            let lives_on = now < session.idle_expires_at.min(session.expires_at);
+            let Some(end) = ended_by_change(&session, &app.policies, now).filter(|_| lives_on) else {
+                continue;
+            };
+            let Some(change) = session.end(end.reason, now, None) else { continue };
+            let mut commit = Commit::default();
+            commit.push_change(change, app.event_until(now));
+            match app.store.commit(commit).await {
+                Ok(()) => ended += 1,
+                // It was used or ended meanwhile: whoever did that saw the new policies.
+                Err(CommitError::Conflict(_)) => {}
+                Err(CommitError::Store(error)) => return Err(error),
+                Err(other) => return Err(StoreError::Unavailable(other.to_string())),
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}

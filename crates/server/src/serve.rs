@@ -1,0 +1,125 @@
+//! A whole run: open, listen, say so, serve until told to stop, close.
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dev::{self, Dev};
+use crate::random::Random;
+use crate::start::{self, StartError};
+use crate::{jobs, listen, router};
+use reseal_store::sqlite::Access;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// What to serve.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration, with what the command line overrides.
+    pub config: Config,
+    /// Development mode.
+    pub dev: bool,
+}
+
+/// An authority that listens.
+#[derive(Debug)]
+pub struct Started {
+    /// Where; never port 0.
+    pub address: SocketAddr,
+    /// What to print on standard output. Its first line is `listening on` and the URL.
+    pub text: String,
+}
+
+/// Opens the authority, calls `started` once it listens, answers requests until `stop` is ready, and
+/// finishes what it accepted. Open the log ([`crate::ops::log::Log`]) before, and close it after.
+pub async fn serve(
+    options: Options,
+    stop: impl Future<Output = ()>,
+    started: impl FnOnce(&Started),
+) -> Result<(), StartError> {
+    let Options { mut config, dev } = options;
+    let address = config.server.listen;
+    if dev && !address.ip().is_loopback() {
+        return Err(StartError::NotLoopback(address));
+    }
+    if !dev && config.issuer.is_none() {
+        return Err(StartError::NoIssuer);
+    }
+    let (random, clock) = (Random::new(), Clock::system());
+    let store = start::open_store(&config, &random, Access::Serve)?;
+    let (listener, address) = bind(address).await?;
+    let mut text = format!("listening on http://{address}\n");
+    let dev = if dev {
+        config.issuer = Some(format!("http://{address}"));
+        let parts = dev::Parts { config: &config, store: &*store, clock: &clock, random: &random };
+        let dev = Dev::prepare(parts).await?;
+        text = dev::start_up_text(&dev.file, &config.store.data);
+        Some(dev)
+    } else {
+        None
+    };
+    let app = start::open(config, Arc::clone(&store) as _, clock, dev).await?;
+    let router = router::router(&app);
+    tracing::info!(%address, issuer = %app.issuer, version = env!("CARGO_PKG_VERSION"), "listening");
+    started(&Started { address, text });
+
+    let (stop_jobs, stopped) = watch::channel(false);
+    let jobs = tokio::spawn(jobs::run(Arc::clone(&app), stopped));
+    listen::serve(Arc::clone(&app), router, listener, stop).await;
+    // A receiver that is gone has stopped already.
+    let _ = stop_jobs.send(true);
+    if let Err(error) = jobs.await {
+        tracing::error!(%error, "the jobs did not stop in order");
+    }
+    // What was accepted is on disk before the process ends.
+    if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
+        tracing::error!(%error, "the store did not close in order");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Bind { address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Writes the start-up text to standard output. A pipe that is full or closed stalls nothing: the text
+/// waits in a thread of its own, or is lost.
+pub fn print_start_up_text(text: String) {
+    let write = move || {
+        let mut out = std::io::stdout().lock();
+        // Nobody reads it; that is no reason not to serve.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    };
+    if let Err(error) = std::thread::Builder::new().name("reseal-stdout".to_owned()).spawn(write) {
+        tracing::warn!(%error, "the start-up text could not be printed");
+    }
+}
+
+/// Ready at the first SIGTERM or SIGINT, for `stop`. A second one ends the process at once.
+pub async fn stop_signal() -> std::io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut either = async move || {
+            tokio::select! {
+                _ = terminate.recv() => 143,
+                _ = interrupt.recv() => 130,
+            }
+        };
+        either().await;
+        tokio::spawn(async move {
+            let code = either().await;
+            std::process::exit(code);
+        });
+        Ok(())
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
+}

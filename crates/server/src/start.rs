@@ -1,0 +1,353 @@
+//! From a configuration to an authority: everything is opened and checked before the first request.
+
+use crate::authority::{App, Authority, ClientCache};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dev::Dev;
+use crate::keys::{Keys, KeysError};
+use crate::limits::{Budget, LoginLimiter};
+use crate::master::{MasterKey, MasterKeyError};
+use crate::password::{BreachedFileError, Hasher, PasswordPolicy};
+use crate::random::Random;
+use crate::sms::{self, TextMessages};
+use reseal_core::keys::KeySchedule;
+use reseal_core::policy::{Policies, PolicyError};
+use reseal_core::{PolicyName, Timestamp};
+use reseal_store::sqlite::{Access, OpenError, SqliteOptions, SqliteStore};
+use reseal_store::{Commit, Store, StoreError, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+/// Why the authority does not start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No issuer.
+    #[error(
+        "issuer is not set: write `issuer = \"https://…\"` (the URL clients use) into the configuration file"
+    )]
+    NoIssuer,
+    /// A policy contradicts itself.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// A client needs a policy that is gone.
+    #[error(
+        "client {client} uses policy {policy}, which is not configured: add [policies.{policy}] or change the client"
+    )]
+    MissingPolicy {
+        /// The client.
+        client: String,
+        /// The policy.
+        policy: PolicyName,
+    },
+    /// The data folder belongs to the other mode.
+    #[error("{folder}: this data folder was made by `serve --dev`; its secrets lie in dev.json. Use another folder", folder = .0.display())]
+    DevelopmentFolder(PathBuf),
+    /// The data folder belongs to the other mode.
+    #[error("{folder}: this data folder is not one of `serve --dev`; development mode touches no other. Use --data", folder = .0.display())]
+    ProductionFolder(PathBuf),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {}", advice(error))]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Development mode on an address that others reach.
+    #[error(
+        "{0} can be reached from other machines, and development mode gives its secrets to anyone who reaches it: \
+         use --listen 127.0.0.1:{port}", port = .0.port()
+    )]
+    NotLoopback(SocketAddr),
+    /// The store does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The master key.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The store fails.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file of breached passwords cannot be used.
+    #[error("users.breached_passwords_file: {0}")]
+    BreachedPasswords(#[from] BreachedFileError),
+    /// The text message setting cannot be used.
+    #[error("sms: {0}")]
+    Sms(String),
+    /// Something else in the data folder.
+    #[error("{path}: {error}", path = path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// What to do when an address cannot be had.
+fn advice(error: &std::io::Error) -> String {
+    use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
+    match error.kind() {
+        AddrInUse => {
+            "another program has this port; stop it, or choose another with --listen or `server.listen`"
+                .into()
+        }
+        AddrNotAvailable => {
+            "this machine does not have the address; choose another with --listen or `server.listen`".into()
+        }
+        PermissionDenied => {
+            "ports below 1024 need a privilege; choose a higher one and put a proxy before it".into()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// The name of the value that marks a data folder as development's or not.
+pub(crate) const MODE: &str = "mode";
+const HIGH_WATER: &str = "access_ttl_high_water";
+
+/// Opens the store of the configuration for serving: alone on its folder.
+pub fn open_store(config: &Config, random: &Random, access: Access) -> Result<Arc<SqliteStore>, OpenError> {
+    let options = SqliteOptions {
+        access,
+        queue: config.store.queue,
+        timeout: config.store.timeout.0,
+        epoch: random.bytes(),
+    };
+    SqliteStore::open(&config.store.data, options).map(Arc::new)
+}
+
+/// Opens an authority over the store. `dev` has been prepared by [`Dev::prepare`] in development mode.
+pub async fn open(
+    config: Config,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    dev: Option<Arc<Dev>>,
+) -> Result<App, StartError> {
+    let random = Random::new();
+    let issuer: Arc<str> = config.issuer.clone().ok_or(StartError::NoIssuer)?.into();
+    let policies = Arc::new(config.policies()?);
+    check_mode(&*store, &config, dev.is_some()).await?;
+    check_clients(&*store, &policies).await?;
+    let now = clock.now();
+    let longest_access_ttl = raise_high_water(&*store, &policies, now).await?;
+
+    let master = master_key(&*store, &config, &random).await?;
+    let schedule = key_schedule(&config, &policies, longest_access_ttl);
+    let keys = Keys::open(&*store, master, schedule, &random, now).await?;
+    let texts: Arc<dyn TextMessages> = match &dev {
+        // Whatever the file says: nothing that is only tried out reaches a phone.
+        Some(dev) => Arc::clone(&dev.outbox) as _,
+        None => sms::open(&config.sms).map_err(|e| StartError::Sms(e.to_string()))?,
+    };
+    let app = Arc::new(Authority {
+        issuer,
+        hasher: Hasher::new(config.users.hashing_threads, config.users.hashing_queue),
+        password_policy: PasswordPolicy::open(config.users.breached_passwords_file.as_deref())?,
+        login_limits: LoginLimiter::new(&config.login),
+        message_budget: Budget::new(MESSAGES_PER_DAY, DAY),
+        policies,
+        store,
+        clock,
+        random,
+        keys,
+        texts,
+        clients: ClientCache::default(),
+        longest_access_ttl,
+        dev,
+        log_seq: AtomicU64::new(u64::MAX),
+        keys_read_at: AtomicI64::new(0),
+        log_read_at: AtomicI64::new(0),
+        metrics: crate::ops::Metrics::new(),
+        readiness: crate::ops::health::Readiness::default(),
+        config,
+    });
+    crate::jobs::ensure_keys(&app).await?;
+    crate::jobs::read_log(&app).await?;
+    app.look_for_client_changes().await?;
+    Ok(app)
+}
+
+/// The file that holds the master key, unless the environment does.
+pub fn master_key_file(config: &Config) -> PathBuf {
+    config.keys.master_key_file.clone().unwrap_or_else(|| config.store.data.join("master.key"))
+}
+
+/// When keys change under this configuration.
+pub fn key_schedule(config: &Config, policies: &Policies, longest_access_ttl: Duration) -> KeySchedule {
+    KeySchedule {
+        rotate_every: config.keys.rotate_every.0,
+        publish_before: config.keys.publish_before.0,
+        longest_access_ttl,
+        longest_max_ttl: policies.longest_max_ttl(),
+    }
+}
+
+/// The master key; a store without keys gets a new one if there is none.
+async fn master_key(store: &dyn Store, config: &Config, random: &Random) -> Result<MasterKey, StartError> {
+    let file = master_key_file(config);
+    let is_first = store.keys().await?.is_empty();
+    Ok(if is_first { MasterKey::load_or_create(&file, random)? } else { MasterKey::load(&file)? })
+}
+
+/// Text messages that one user or one number gets in a day.
+const MESSAGES_PER_DAY: u32 = 20;
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A folder is development's or not, from its first start on. One that was set up by commands before its
+/// first start is not.
+pub(crate) async fn check_mode(store: &dyn Store, config: &Config, dev: bool) -> Result<(), StartError> {
+    let wanted: &[u8] = if dev { b"dev" } else { b"production" };
+    let other = || {
+        let folder = config.store.data.clone();
+        if dev { StartError::ProductionFolder(folder) } else { StartError::DevelopmentFolder(folder) }
+    };
+    match store.meta(MODE).await? {
+        Some(mode) if mode == wanted => Ok(()),
+        Some(_) => Err(other()),
+        None if dev && !is_fresh(store).await? => Err(other()),
+        None => put_meta(store, MODE, wanted.to_vec()).await,
+    }
+}
+
+async fn is_fresh(store: &dyn Store) -> Result<bool, StoreError> {
+    Ok(store.users(None, 1).await?.is_empty()
+        && store.clients(None, 1).await?.is_empty()
+        && store.keys().await?.is_empty())
+}
+
+async fn check_clients(store: &dyn Store, policies: &Policies) -> Result<(), StartError> {
+    let mut after = None;
+    loop {
+        let page = store.clients(after.as_ref(), 200).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.id.clone());
+        if let Some(client) = page.iter().find(|c| policies.find(&c.policy).is_none()) {
+            let (client, policy) = (client.id.to_string(), client.policy.clone());
+            return Err(StartError::MissingPolicy { client, policy });
+        }
+    }
+}
+
+/// The longest life under which a living access token may have been issued, as far as the store knows.
+pub async fn longest_access_ttl(store: &dyn Store, policies: &Policies) -> Result<Duration, StoreError> {
+    let stored = store.meta(HIGH_WATER).await?.and_then(|v| HighWater::parse(&v));
+    Ok(stored.map_or(Duration::ZERO, |h| h.ttl).max(longest_of(policies)))
+}
+
+/// As [`longest_access_ttl`] for an authority that starts: a longer life of an earlier configuration counts
+/// until its last token is dead.
+async fn raise_high_water(
+    store: &dyn Store,
+    policies: &Policies,
+    now: Timestamp,
+) -> Result<Duration, StartError> {
+    let earlier = store.meta(HIGH_WATER).await?.and_then(|v| HighWater::parse(&v));
+    let next = HighWater::next(earlier, longest_of(policies), now);
+    put_meta(store, HIGH_WATER, next.text().into_bytes()).await?;
+    Ok(next.ttl)
+}
+
+/// The tokens of clients themselves live 5 minutes under any policy.
+fn longest_of(policies: &Policies) -> Duration {
+    policies.longest_access_ttl().max(Duration::from_secs(300))
+}
+
+/// The longest life of tokens that may be out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct HighWater {
+    /// That life.
+    ttl: Duration,
+    /// When the last token of a longer life than `current` is dead.
+    until: Timestamp,
+    /// The longest life under the configuration of the last start.
+    current: Duration,
+}
+
+impl HighWater {
+    fn next(earlier: Option<Self>, current: Duration, now: Timestamp) -> Self {
+        let mut next = Self { ttl: current, until: now, current };
+        let Some(earlier) = earlier else { return next };
+        // Under the configuration of the last start, a token may have been issued until now.
+        for (ttl, until) in [(earlier.ttl, earlier.until), (earlier.current, now + earlier.current)] {
+            if ttl > current && until > now {
+                next.ttl = next.ttl.max(ttl);
+                next.until = next.until.max(until);
+            }
+        }
+        next
+    }
+
+    fn parse(value: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(value).ok()?.split(' ').map(|n| n.parse::<u64>().ok());
+        let mut next = || parts.next().flatten();
+        let (ttl, until, current) = (next()?, next()?, next()?);
+        Some(Self {
+            ttl: Duration::from_millis(ttl),
+            until: Timestamp::from_millis(i64::try_from(until).ok()?),
+            current: Duration::from_millis(current),
+        })
+    }
+
+    fn text(&self) -> String {
+        format!("{} {} {}", self.ttl.as_millis(), self.until.millis(), self.current.as_millis())
+    }
+}
+
+pub(crate) async fn put_meta(store: &dyn Store, name: &str, value: Vec<u8>) -> Result<(), StartError> {
+    match store.commit(Commit::of([Write::PutMeta(name.to_owned(), value)])).await {
+        Ok(()) => Ok(()),
+        Err(reseal_store::CommitError::Store(error)) => Err(error.into()),
+        Err(other) => Err(StoreError::Unavailable(other.to_string()).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY_1: Timestamp = Timestamp::from_secs(86_400);
+
+    fn minutes(n: u64) -> Duration {
+        Duration::from_secs(60 * n)
+    }
+
+    #[test]
+    fn a_shortened_life_counts_until_its_last_token_is_dead() {
+        let first = HighWater::next(None, minutes(60), DAY_1);
+        assert_eq!(first.ttl, minutes(60));
+        let second = HighWater::next(Some(first), minutes(5), DAY_1 + minutes(600));
+        assert_eq!(second.ttl, minutes(60));
+        let again = HighWater::next(Some(second), minutes(5), DAY_1 + minutes(659));
+        assert_eq!(again.ttl, minutes(60));
+        let over = HighWater::next(Some(again), minutes(5), DAY_1 + minutes(661));
+        assert_eq!(over.ttl, minutes(5));
+    }
+
+    #[test]
+    fn a_life_between_two_others_is_not_forgotten() {
+        let long = HighWater::next(None, minutes(60), DAY_1);
+        let middle = HighWater::next(Some(long), minutes(30), DAY_1);
+        let short = HighWater::next(Some(middle), minutes(5), DAY_1 + minutes(50));
+        let later = HighWater::next(Some(short), minutes(5), DAY_1 + minutes(75));
+        assert!(
+            later.ttl >= minutes(30),
+            "tokens of the middle configuration live until minute 80: {later:?}"
+        );
+        assert_eq!(HighWater::next(Some(later), minutes(5), DAY_1 + minutes(200)).ttl, minutes(5));
+    }
+
+    #[test]
+    fn the_mark_is_read_as_it_was_written() {
+        let mark = HighWater::next(None, minutes(60), DAY_1);
+        assert_eq!(HighWater::parse(mark.text().as_bytes()), Some(mark));
+        assert_eq!(HighWater::parse(b"1 2"), None);
+    }
+}
