@@ -268,7 +268,7 @@ fn only_the_one_value_before_answers() {
     let session = stepped_up(100).step_up(two_factors(at(105)), at(105), None).session.unwrap();
     assert_eq!(session.cookie.unwrap().generation, 3);
     assert_eq!(use_cookie(&session, &cookie(), 1, true, at(105)), CookieUse::Superseded);
-    assert!(used(&session, 2, at(105)).1);
+    assert_eq!(used(&session, 2, at(105)), (two_factors(at(100)), true, false), "at the strength it had");
 }
 
 #[test]
