@@ -3,9 +3,14 @@
 //! A store decides nothing. For the hot path it runs a pure decision next to the row
 //! ([`Store::update_session`]); everything else is a [`Commit`]: a list of writes with their
 //! preconditions, done together or not at all.
+//!
+//! To add an engine: implement [`Store`] in a module of its own, and run the suite of `conformance`
+//! (feature of that name) against it. The suite says what the documentation of the trait leaves open.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod commit;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod error;
 pub mod sqlite;
 

@@ -1,21 +1,8 @@
 //! Faults on purpose, for the conformance suite: what a bad day does to the file, done to the connection.
 
 use super::fail::Result;
+use crate::conformance::Fault;
 use rusqlite::Connection;
-
-/// What breaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The disk is full: the file cannot grow by a single page.
-    DiskFull,
-    /// The disk cannot be written.
-    ReadOnly,
-    /// Every commit fails at its last step.
-    CommitFails,
-    /// All is well again.
-    None,
-}
 
 pub(super) fn inject(conn: &mut Connection, fault: Fault) -> Result<()> {
     // SQLite never lets the bound fall below the pages there are.

@@ -74,6 +74,21 @@ pub enum BackupError {
     Store(#[from] StoreError),
 }
 
+/// [`SqliteStore::quick_check`] for a file that nobody uses, such as a backup.
+pub fn quick_check_file(path: &Path) -> Result<Vec<String>, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags);
+    conn.and_then(|conn| quick_check(&conn)).map_err(|e| fail::store_error(&e))
+}
+
+fn quick_check(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = conn.prepare("PRAGMA quick_check(20)")?;
+    let lines = statement.query_map([], |row| row.get(0))?;
+    let mut found = lines.collect::<rusqlite::Result<Vec<String>>>()?;
+    found.retain(|line| line != "ok");
+    Ok(found)
+}
+
 /// Pages copied between two reports.
 const STEP: i32 = 1024;
 
@@ -81,15 +96,7 @@ impl SqliteStore {
     /// Looks for damage (`PRAGMA quick_check`): what was found, nothing when all is well. Reads the whole
     /// file.
     pub fn quick_check(&self) -> Result<Vec<String>, StoreError> {
-        let check = || {
-            let conn = self.own_reader()?;
-            let mut statement = conn.prepare("PRAGMA quick_check(20)")?;
-            let lines = statement.query_map([], |row| row.get(0))?;
-            lines.collect::<rusqlite::Result<Vec<String>>>()
-        };
-        let mut found = check().map_err(|e| fail::store_error(&e))?;
-        found.retain(|line| line != "ok");
-        Ok(found)
+        self.own_reader().and_then(|conn| quick_check(&conn)).map_err(|e| fail::store_error(&e))
     }
 
     /// Counts everything; reads whole indexes.

@@ -14,16 +14,18 @@
 mod cache;
 mod fail;
 #[cfg(any(test, feature = "conformance"))]
-pub mod faults;
+mod faults;
 mod folder;
 mod maintenance;
 mod open;
 mod reader;
 mod rows;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod writer;
 
-pub use maintenance::{BackupError, BackupProgress, Stats};
+pub use maintenance::{BackupError, BackupProgress, Stats, quick_check_file};
 pub use open::OpenError;
 
 use crate::{Commit, CommitError, EndSessions, SessionUpdate, Snapshot, Store, StoreError, Swept};
@@ -135,7 +137,7 @@ impl SqliteStore {
 
     /// Breaks something, or mends it.
     #[cfg(any(test, feature = "conformance"))]
-    pub async fn inject(&self, fault: faults::Fault) -> Result<(), StoreError> {
+    pub async fn inject(&self, fault: crate::conformance::Fault) -> Result<(), StoreError> {
         self.write_plain(Work::Inject(fault)).await.map(drop)
     }
 }

@@ -3,6 +3,7 @@
 use super::folder::{self, Folder, FolderLock, LockError};
 use super::schema;
 use super::{Access, SqliteOptions};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -105,7 +106,7 @@ const READERS: usize = 8;
 /// KiB of pages that the writer keeps.
 const WRITER_CACHE_KIB: i64 = 8 * 1024;
 /// KiB of pages that a reader keeps. Little: any commit of another connection makes it forget them all.
-const READER_CACHE_KIB: i64 = 512;
+const READER_CACHE_KIB: i64 = 1024;
 /// What is left of a write-ahead log that grew beyond it (while a backup was read, say).
 const LOG_KEPT_BYTES: i64 = 64 << 20;
 
@@ -226,6 +227,7 @@ fn configure_writer(conn: &Connection) -> Result<(), Trouble> {
     conn.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     conn.pragma_update(None, "temp_store", "MEMORY")?;
     conn.pragma_update(None, "trusted_schema", false)?;
+    keep_plans(conn)?;
     // The writer does it between batches, so that no answer waits for it.
     let _: i64 = conn.pragma_update_and_check(None, "wal_autocheckpoint", 0, |row| row.get(0))?;
     let _: i64 =
@@ -239,8 +241,15 @@ fn configure_reader(conn: &Connection, timeout: Duration) -> rusqlite::Result<()
     conn.pragma_update(None, "query_only", true)?;
     conn.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     conn.pragma_update(None, "trusted_schema", false)?;
+    keep_plans(conn)?;
     conn.set_prepared_statement_cache_capacity(64);
     Ok(())
+}
+
+/// Lets no bound value change a plan. Else SQLite prepares statements anew whenever one is bound, which
+/// costs several times what running them does.
+fn keep_plans(conn: &Connection) -> rusqlite::Result<()> {
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
 
 /// A new database gets the epoch of its feed; an old one keeps its own.

@@ -21,6 +21,9 @@ use tokio::sync::oneshot;
 
 /// Most items in one transaction. More gains nothing, and everybody waits for the last.
 const BATCH: usize = 512;
+/// How long to wait at a time for those who were answered last to come again, and how often.
+const GATHER: Duration = Duration::from_micros(50);
+const GATHER_TIMES: usize = 10;
 /// Pages in the write-ahead log from which it is copied into the database, between two batches.
 const CHECKPOINT_PAGES: i32 = 4000;
 /// Bytes that the writer keeps parsed.
@@ -37,7 +40,7 @@ pub(super) enum Work {
     /// Nothing, in a transaction: whether writing is possible at all.
     Check,
     #[cfg(any(test, feature = "conformance"))]
-    Inject(super::faults::Fault),
+    Inject(crate::conformance::Fault),
 }
 
 /// What it answers.
@@ -116,6 +119,21 @@ struct Loop {
     wal_pages: Arc<AtomicI32>,
 }
 
+/// Takes what is queued. When many were answered a moment ago they are about to come again: taking the
+/// first of them alone would make all others wait for a sync that serves nobody else. So this waits a
+/// little, as long as somebody comes.
+fn gather(queue: &Receiver<Item>, batch: &mut Vec<Item>, expected: usize) {
+    for round in 0..GATHER_TIMES {
+        let before = batch.len();
+        batch.extend(queue.try_iter().take(BATCH - before));
+        let nobody_came = round > 0 && batch.len() == before;
+        if nobody_came || batch.len() >= expected.min(BATCH) {
+            return;
+        }
+        std::thread::park_timeout(GATHER);
+    }
+}
+
 /// Why a transaction came to nothing.
 enum Aborted {
     /// That item broke it; the others can do without.
@@ -140,9 +158,11 @@ impl Loop {
 
     fn run(mut self, queue: &Receiver<Item>) {
         let mut batch = Vec::with_capacity(BATCH);
+        let mut expected = 1;
         while let Ok(first) = queue.recv() {
             batch.push(first);
-            batch.extend(queue.try_iter().take(BATCH - 1));
+            gather(queue, &mut batch, expected);
+            expected = batch.len();
             // Whoever stopped waiting was told that nothing is known; better that nothing is done.
             batch.retain(|item| !item.reply.is_closed());
             #[cfg(any(test, feature = "conformance"))]
