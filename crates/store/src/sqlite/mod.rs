@@ -120,6 +120,11 @@ impl SqliteStore {
         }
     }
 
+    /// How many writes wait to be taken into a transaction, for a gauge.
+    pub fn queued(&self) -> usize {
+        self.writer.as_ref().map_or(0, Writer::queued)
+    }
+
     async fn write(&self, work: Work) -> Result<Answer, CommitError> {
         match &self.writer {
             Some(writer) => writer.call(work).await,

@@ -12,7 +12,7 @@ use crate::{Commit, CommitError, EndSessions, SessionUpdate, StoreError, Swept};
 use apply::Tx;
 use rusqlite::Connection;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -61,17 +61,21 @@ struct Item {
 pub(super) struct Writer {
     queue: RwLock<Option<SyncSender<Item>>>,
     thread: RwLock<Option<JoinHandle<()>>>,
+    /// Items queued and not yet taken.
+    waiting: Arc<AtomicUsize>,
     timeout: Duration,
 }
 
 impl Writer {
     /// Starts the thread on a connection that may write.
     pub(super) fn start(conn: Connection, queue: usize, timeout: Duration) -> std::io::Result<Self> {
-        let (sender, receiver) = sync_channel(queue.max(1));
+        let (sender, items) = sync_channel(queue.max(1));
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let queue = Queue { items, waiting: Arc::clone(&waiting) };
         let thread = std::thread::Builder::new()
             .name("reseal-writer".to_owned())
-            .spawn(move || Loop::new(conn).run(&receiver))?;
-        Ok(Self { queue: RwLock::new(Some(sender)), thread: RwLock::new(Some(thread)), timeout })
+            .spawn(move || Loop::new(conn).run(&queue))?;
+        Ok(Self { queue: RwLock::new(Some(sender)), thread: RwLock::new(Some(thread)), waiting, timeout })
     }
 
     /// Queues work and waits, within bounds, for the commit that it is part of.
@@ -80,9 +84,14 @@ impl Writer {
         {
             let queue = self.queue.read().unwrap_or_else(PoisonError::into_inner);
             let sender = queue.as_ref().ok_or_else(closed)?;
-            sender.try_send(Item { work, reply }).map_err(|error| match error {
-                TrySendError::Full(_) => StoreError::Busy { retry_after: RETRY_AFTER },
-                TrySendError::Disconnected(_) => closed(),
+            // Counted first: the writer may take it before `try_send` returns.
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            sender.try_send(Item { work, reply }).map_err(|error| {
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                match error {
+                    TrySendError::Full(_) => StoreError::Busy { retry_after: RETRY_AFTER },
+                    TrySendError::Disconnected(_) => closed(),
+                }
             })?;
         }
         match tokio::time::timeout(self.timeout, answer).await {
@@ -90,6 +99,11 @@ impl Writer {
             Ok(Err(_)) => Err(closed().into()),
             Err(_) => Err(StoreError::Unavailable(format!("no commit within {:?}", self.timeout)).into()),
         }
+    }
+
+    /// How many items wait for the writer.
+    pub(super) fn queued(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Takes no more work, finishes what is queued and folds the log into the database.
@@ -112,26 +126,40 @@ fn closed() -> StoreError {
     StoreError::Unavailable("it is closed".to_owned())
 }
 
+/// The writer's end of the queue.
+struct Queue {
+    items: Receiver<Item>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Queue {
+    /// Waits for an item and takes with it what else is queued; `false`: nothing will ever come.
+    ///
+    /// When many were answered a moment ago they are about to come again: taking the first of them alone
+    /// would make all others wait for a sync that serves nobody else. So this waits a little, as long as
+    /// somebody comes.
+    fn take(&self, batch: &mut Vec<Item>, expected: usize) -> bool {
+        let Ok(first) = self.items.recv() else { return false };
+        batch.push(first);
+        for round in 0..GATHER_TIMES {
+            let before = batch.len();
+            batch.extend(self.items.try_iter().take(BATCH - before));
+            let nobody_came = round > 0 && batch.len() == before;
+            if nobody_came || batch.len() >= expected.min(BATCH) {
+                break;
+            }
+            std::thread::park_timeout(GATHER);
+        }
+        self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+        true
+    }
+}
+
 struct Loop {
     conn: Connection,
     caches: Caches,
     /// Pages in the write-ahead log, as of the last commit.
     wal_pages: Arc<AtomicI32>,
-}
-
-/// Takes what is queued. When many were answered a moment ago they are about to come again: taking the
-/// first of them alone would make all others wait for a sync that serves nobody else. So this waits a
-/// little, as long as somebody comes.
-fn gather(queue: &Receiver<Item>, batch: &mut Vec<Item>, expected: usize) {
-    for round in 0..GATHER_TIMES {
-        let before = batch.len();
-        batch.extend(queue.try_iter().take(BATCH - before));
-        let nobody_came = round > 0 && batch.len() == before;
-        if nobody_came || batch.len() >= expected.min(BATCH) {
-            return;
-        }
-        std::thread::park_timeout(GATHER);
-    }
 }
 
 /// Why a transaction came to nothing.
@@ -156,12 +184,10 @@ impl Loop {
         Self { conn, caches: Caches::new(CACHE_BYTES), wal_pages }
     }
 
-    fn run(mut self, queue: &Receiver<Item>) {
+    fn run(mut self, queue: &Queue) {
         let mut batch = Vec::with_capacity(BATCH);
         let mut expected = 1;
-        while let Ok(first) = queue.recv() {
-            batch.push(first);
-            gather(queue, &mut batch, expected);
+        while queue.take(&mut batch, expected) {
             expected = batch.len();
             // Whoever stopped waiting was told that nothing is known; better that nothing is done.
             batch.retain(|item| !item.reply.is_closed());

@@ -1,4 +1,11 @@
-//! What only this engine does.
+//! What only this engine does, and the conformance suite run against it.
+
+mod crash;
+mod maintenance;
+mod opening;
+mod queue;
+mod size;
+mod two_processes;
 
 use super::*;
 use crate::conformance::{Engine, Fault};
@@ -25,4 +32,17 @@ impl Engine for Sqlite {
 
 mod conformance {
     crate::conformance_tests!(super::Sqlite);
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn open(folder: &Path, access: Access) -> SqliteStore {
+    SqliteStore::open(folder, SqliteOptions { access, ..SqliteOptions::default() }).unwrap()
+}
+
+/// A connection behind the store's back.
+fn raw(folder: &Path) -> rusqlite::Connection {
+    rusqlite::Connection::open(folder.join("reseal.db")).unwrap()
 }
