@@ -174,3 +174,130 @@ pub fn retire(key: &KeyRecord, handover: Timestamp, schedule: &KeySchedule) -> K
         ..key.clone()
     }
 }
+
+/// What the withdrawal of a signing key changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Withdrawal {
+    /// Records as they are from now on; empty when the key was withdrawn before.
+    pub changed: Vec<KeyRecord>,
+    /// Whether nothing is left that could sign, so that a new key must be made and sign at once.
+    pub create: bool,
+}
+
+/// Withdraws the signing key of that `kid` at once, because it may have leaked. `None`: there is none.
+///
+/// If it was to sign, its successor does so now, published long enough or not: verifiers that do not
+/// know it yet fetch the key set again, and waiting would leave nothing that signs.
+pub fn withdraw(keys: &[KeyRecord], kid: &str, now: Timestamp) -> Option<Withdrawal> {
+    let named = |k: &&KeyRecord| matches!(&k.key_use, KeyUse::Signing { kid: id, .. } if id == kid);
+    let key = keys.iter().find(named)?;
+    if key.withdrawn_at.is_some() {
+        return Some(Withdrawal::default());
+    }
+    let KeyUse::Signing { algorithm, .. } = &key.key_use else { return None };
+    let is_sibling = |k: &KeyRecord| matches!(&k.key_use, KeyUse::Signing { algorithm: a, kid: id } if a == algorithm && id != kid);
+    let siblings: Vec<KeyRecord> = keys.iter().filter(|k| is_sibling(k)).cloned().collect();
+    let next = siblings.iter().filter(|k| k.state(now) == KeyState::Next).min_by_key(|k| k.active_from);
+    let withdrawn = KeyRecord {
+        withdrawn_at: Some(now),
+        retired_at: Some(key.retired_at.map_or(now, |t| t.min(now))),
+        ..key.clone()
+    };
+    let mut withdrawal = Withdrawal { changed: vec![withdrawn], create: false };
+    match (active_key(&siblings, now), next) {
+        // It was the successor: the key it was to take over from goes on.
+        (Some(active), None) if active.retired_at.is_some() => {
+            let going_on = KeyRecord { retired_at: None, unpublished_at: None, ..active.clone() };
+            withdrawal.changed.push(going_on);
+        }
+        (Some(_), _) => {}
+        (None, Some(next)) => withdrawal.changed.push(KeyRecord { active_from: now, ..next.clone() }),
+        (None, None) => withdrawal.create = true,
+    }
+    Some(withdrawal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_000_000);
+    const SCHEDULE: KeySchedule = KeySchedule {
+        rotate_every: Duration::from_secs(90 * 86_400),
+        publish_before: Duration::from_secs(3600),
+        longest_access_ttl: Duration::from_secs(300),
+        longest_max_ttl: Duration::from_secs(86_400),
+    };
+
+    fn key(kid: &str, active_from: Timestamp) -> KeyRecord {
+        KeyRecord {
+            key_use: KeyUse::Signing { algorithm: "ES256".into(), kid: kid.into() },
+            created_at: active_from - SCHEDULE.publish_before,
+            active_from,
+            retired_at: None,
+            unpublished_at: None,
+            withdrawn_at: None,
+            sealed: vec![],
+        }
+    }
+
+    fn after(keys: &[KeyRecord], withdrawal: &Withdrawal) -> Vec<KeyRecord> {
+        let replaced = |k: &KeyRecord| withdrawal.changed.iter().find(|c| c.key_use == k.key_use).cloned();
+        keys.iter().map(|k| replaced(k).unwrap_or_else(|| k.clone())).collect()
+    }
+
+    #[test]
+    fn the_only_key_is_replaced_at_once() {
+        let keys = [key("a", NOW - Duration::from_secs(10))];
+        let withdrawal = withdraw(&keys, "a", NOW).unwrap();
+        assert!(withdrawal.create);
+        let left = after(&keys, &withdrawal);
+        assert_eq!(left[0].state(NOW), KeyState::Withdrawn);
+        assert!(!left[0].is_published(NOW) && active_key(&left, NOW).is_none());
+        assert!(left[0].forget_at(&SCHEDULE).is_some(), "the record goes some day");
+    }
+
+    #[test]
+    fn a_waiting_successor_signs_at_once() {
+        let handover = NOW + Duration::from_secs(3000);
+        let old = retire(&key("a", NOW - Duration::from_secs(10)), handover, &SCHEDULE);
+        let keys = [old, key("b", handover)];
+        let withdrawal = withdraw(&keys, "a", NOW).unwrap();
+        assert!(!withdrawal.create);
+        let left = after(&keys, &withdrawal);
+        assert_eq!(active_key(&left, NOW).unwrap().key_use, keys[1].key_use);
+    }
+
+    #[test]
+    fn the_active_key_goes_on_when_its_successor_is_withdrawn() {
+        let handover = NOW + Duration::from_secs(3000);
+        let old = retire(&key("a", NOW - Duration::from_secs(10)), handover, &SCHEDULE);
+        let keys = [old, key("b", handover)];
+        let left = after(&keys, &withdraw(&keys, "b", NOW).unwrap());
+        let later = handover + Duration::from_secs(1);
+        assert_eq!(active_key(&left, later).unwrap().key_use, keys[0].key_use);
+        assert_eq!(left[1].state(later), KeyState::Withdrawn);
+    }
+
+    #[test]
+    fn a_retired_key_goes_alone_and_only_once() {
+        let retired =
+            retire(&key("a", NOW - Duration::from_secs(100)), NOW - Duration::from_secs(1), &SCHEDULE);
+        let keys = [retired, key("b", NOW - Duration::from_secs(1))];
+        let withdrawal = withdraw(&keys, "a", NOW).unwrap();
+        assert_eq!((withdrawal.changed.len(), withdrawal.create), (1, false));
+        let left = after(&keys, &withdrawal);
+        assert_eq!(withdraw(&left, "a", NOW), Some(Withdrawal::default()));
+        assert_eq!(withdraw(&left, "c", NOW), None);
+    }
+
+    #[test]
+    fn a_withdrawal_leaves_other_algorithms_alone() {
+        let mut other = key("e", NOW - Duration::from_secs(10));
+        other.key_use = KeyUse::Signing { algorithm: "EdDSA".into(), kid: "e".into() };
+        let keys = [key("a", NOW - Duration::from_secs(10)), other];
+        let withdrawal = withdraw(&keys, "a", NOW).unwrap();
+        assert!(withdrawal.create, "a key of another algorithm cannot stand in");
+        assert_eq!(withdrawal.changed.len(), 1);
+    }
+}

@@ -29,8 +29,7 @@ pub async fn serve(app: App, router: Router, listener: TcpListener, stop: impl F
         .header_read_timeout(limits.header_timeout.0)
         // The router refuses headers above the limit in our words; this stops those who just go on.
         .max_buf_size(2 * limits.max_header_bytes)
-        .keep_alive(true)
-        .pipeline_flush(true);
+        .keep_alive(true);
     tokio::pin!(stop);
     loop {
         // At the limit, connections wait in the kernel's bounded backlog.

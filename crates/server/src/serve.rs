@@ -72,8 +72,14 @@ pub async fn serve(
     if let Err(error) = jobs.await {
         tracing::error!(%error, "the jobs did not stop in order");
     }
-    // What was accepted is on disk before the process ends.
-    if let Err(error) = tokio::task::spawn_blocking(move || store.close()).await {
+    drop(app);
+    // What was accepted is on disk before the process ends. Dropped whole, the store folds its log away;
+    // a request that outlived its time may still hold it.
+    let close = move || match Arc::try_unwrap(store) {
+        Ok(store) => drop(store),
+        Err(held) => held.close(),
+    };
+    if let Err(error) = tokio::task::spawn_blocking(close).await {
         tracing::error!(%error, "the store did not close in order");
     }
     tracing::info!("stopped");

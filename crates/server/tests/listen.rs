@@ -114,13 +114,17 @@ async fn a_shutdown_finishes_what_was_accepted_and_takes_nothing_new() {
     busy.write_all(request.as_bytes()).await.unwrap();
     server.reached.notified().await;
     let mut idle = server.connect().await;
+    idle.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    idle.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
 
     let Server { stop, done, release, address, .. } = server;
     stop.send(()).unwrap();
     // An idle connection is closed while the busy one goes on.
-    let mut nothing = Vec::new();
-    idle.read_to_end(&mut nothing).await.unwrap();
-    assert!(nothing.is_empty() && !done.is_finished());
+    let mut rest = String::new();
+    idle.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.ends_with("}") && !done.is_finished(), "{rest}");
     assert!(TcpStream::connect(address).await.is_err(), "the listener is closed");
     release.notify_one();
     let mut answer = String::new();
@@ -145,7 +149,8 @@ async fn connections_above_the_limit_wait_their_turn() {
     let mut first = server.connect().await;
     first.write_all(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     server.reached.notified().await;
-    let second = server.say(format!("{LIVE}\r\n").as_bytes());
+    let request = format!("{LIVE}\r\n");
+    let second = server.say(request.as_bytes());
     tokio::pin!(second);
     let early = tokio::time::timeout(std::time::Duration::from_millis(200), &mut second).await;
     assert!(early.is_err(), "there is one place only");

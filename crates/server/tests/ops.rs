@@ -246,6 +246,7 @@ async fn metrics_count_what_happened_by_route_and_never_by_what_callers_choose()
     let made_up = Request::builder().method("MADEUP").uri("/v1/session").body(Body::empty()).unwrap();
     authority.send(made_up).await;
 
+    reseal_server::jobs::read_log(&authority.app).await.unwrap();
     let text = metrics(&authority).await;
     for line in [
         r#"reseal_logins_total{result="success"} 1"#,

@@ -47,6 +47,8 @@ struct Spans {
     #[serde(default)]
     users: BTreeMap<String, Spanned<toml::Value>>,
     #[serde(default)]
+    login: BTreeMap<String, Spanned<toml::Value>>,
+    #[serde(default)]
     policies: BTreeMap<String, Spanned<BTreeMap<String, Spanned<toml::Value>>>>,
 }
 
@@ -97,6 +99,7 @@ impl Config {
             ("server", "request_timeout", self.server.request_timeout),
             ("store", "timeout", self.store.timeout),
             ("keys", "rotate_every", self.keys.rotate_every),
+            ("login", "window", self.login.window),
         ];
         for (table, key, value) in times {
             if value.0.is_zero() {
@@ -174,6 +177,7 @@ impl Spans {
             ("server", _) => of(&self.server),
             ("store", _) => of(&self.store),
             ("keys", _) => of(&self.keys),
+            ("login", _) => of(&self.login),
             ("users", _) => of(&self.users),
             _ => self.issuer.as_ref().map(|s| s.span().start),
         };
@@ -203,5 +207,7 @@ mod tests {
         assert!(error(missing).contains("max_ttl"), "{}", error(missing));
         assert!(error("issuer = 'http://a.example'").contains("https"));
         assert!(error("[users]\nuser_writable = ['roles']").starts_with("reseal.toml:2: "));
+        assert!(error("[login]\nburst = 3\nwindow = '0s'").starts_with("reseal.toml:3: login.window: "));
+        assert!(error("[login]\nburst = 0").starts_with("reseal.toml:2: "));
     }
 }

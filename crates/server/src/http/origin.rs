@@ -63,7 +63,7 @@ const ANY_LOOPBACK_PORT: [&str; 3] = ["http://localhost:*", "http://127.0.0.1:*"
 
 /// Whether an entry of a client's list means this origin: exactly, or as any port of this machine.
 fn covers(listed: &str, origin: &str) -> bool {
-    listed == origin || any_port(origin) == Some(listed)
+    if ANY_LOOPBACK_PORT.contains(&listed) { any_port(origin) == Some(listed) } else { listed == origin }
 }
 
 /// The entry that stands for all ports of the origin's host, if it is this machine.

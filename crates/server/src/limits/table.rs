@@ -161,6 +161,16 @@ mod tests {
         assert_eq!(table.times.len(), 41);
     }
 
+    #[test]
+    fn a_full_counter_stays_as_it_is() {
+        let mut counters = Counters::new(Rate::new(4, Duration::from_secs(8)), 8);
+        for _ in 0..10 {
+            counters.add(0, 1);
+        }
+        assert_eq!(counters.wait(1000, 1), Some(Duration::from_secs(1)));
+        assert_eq!(counters.wait(2000, 1), None);
+    }
+
     proptest! {
         #[test]
         fn a_table_never_grows_past_its_size_nor_drops_more_than_an_eighth(

@@ -67,10 +67,16 @@ fn write(path: &Path, text: &[u8]) -> io::Result<()> {
 /// Gives the finished file its name, never in place of another.
 fn publish(temporary: &Path, path: &Path) -> io::Result<()> {
     match std::fs::hard_link(temporary, path) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) =>
+        {
             // A file system without hard links. The folder is locked by this process, so that nobody of
             // ours makes the file between the look and the renaming.
-            if path.try_exists()? { Err(io::ErrorKind::AlreadyExists.into()) } else { std::fs::rename(temporary, path) }
+            if path.try_exists()? {
+                Err(io::ErrorKind::AlreadyExists.into())
+            } else {
+                std::fs::rename(temporary, path)
+            }
         }
         linked => linked,
     }
@@ -115,7 +121,8 @@ mod tests {
     fn those_who_start_at_once_agree_on_one_key() {
         let (_folder, path) = folder();
         let keys: Vec<Secret> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| create(&path, &Random::new()).unwrap())).collect();
+            let threads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| create(&path, &Random::new()).unwrap())).collect();
             threads.into_iter().map(|t| t.join().unwrap()).collect()
         });
         assert!(keys.iter().all(|k| *k == keys[0]));

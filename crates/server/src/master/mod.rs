@@ -145,7 +145,8 @@ impl MasterKey {
         let (nonce, body) = rest.split_at_checked(NONCE_LEN).ok_or(Unsealable)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| Unsealable)?;
         let mut body = Zeroizing::new(body.to_vec());
-        let secret = self.sealing.open_in_place(nonce, Aad::from(context), &mut body).map_err(|_| Unsealable)?;
+        let secret =
+            self.sealing.open_in_place(nonce, Aad::from(context), &mut body).map_err(|_| Unsealable)?;
         Ok(secret.to_vec())
     }
 }
@@ -236,11 +237,23 @@ mod tests {
         let secret = Zeroizing::new(std::array::from_fn(|n| u8::try_from(n * 7).unwrap()));
         let hex: String = secret.iter().map(|b| format!("{b:02x}")).collect();
         let base64 = encode(&secret);
-        let forms = [hex.clone(), hex.to_uppercase(), base64.to_string(), format!("{}=", &*base64), format!(" {hex}\n")];
+        let forms = [
+            hex.clone(),
+            hex.to_uppercase(),
+            base64.to_string(),
+            format!("{}=", &*base64),
+            format!(" {hex}\n"),
+        ];
         for text in forms {
             assert_eq!(parse(text.as_bytes()), Some(secret.clone()), "{text}");
         }
-        let wrong = [String::new(), hex[..62].to_owned(), format!("{hex}00"), format!("{}A", &*base64), "z".repeat(64)];
+        let wrong = [
+            String::new(),
+            hex[..62].to_owned(),
+            format!("{hex}00"),
+            format!("{}A", &*base64),
+            "z".repeat(64),
+        ];
         for text in wrong {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }

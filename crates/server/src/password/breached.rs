@@ -222,7 +222,10 @@ mod tests {
             let error = open(&content).unwrap_err().to_string();
             assert!(error.contains(says), "{content}: {error}");
         }
-        assert!(matches!(BreachedPasswords::open(Path::new("/nowhere")), Err(BreachedFileError::Read { .. })));
+        assert!(matches!(
+            BreachedPasswords::open(Path::new("/nowhere")),
+            Err(BreachedFileError::Read { .. })
+        ));
         let folder = tempfile::tempdir().unwrap();
         assert!(BreachedPasswords::open(folder.path()).is_err());
     }

@@ -5,7 +5,8 @@
 //! no wait is endless. A job whose caller has gone away is skipped. Each thread has one working memory
 //! (19 MiB), which it frees as soon as nothing waits, and before the last answer leaves.
 
-use super::stored::Memory;
+use super::memory::Memory;
+use super::stored::current_blocks;
 use super::{Password, PasswordHash, StoredHash};
 use crate::random::Random;
 use std::collections::VecDeque;
@@ -101,7 +102,10 @@ impl Hasher {
     /// Hashes a new password.
     pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
         let random = Arc::clone(&self.random);
-        self.run(move |memory| PasswordHash::of(password.reveal().as_bytes(), &random, memory).map_err(failed)).await
+        self.run(move |memory| {
+            PasswordHash::of(password.reveal().as_bytes(), &random, memory).map_err(failed)
+        })
+        .await
     }
 
     async fn run<T: Send + 'static>(
@@ -153,11 +157,11 @@ impl Shared {
 
     /// The life of one thread.
     fn work(&self) {
-        let mut memory = Memory::default();
+        let mut memory = Memory::new();
         while let Some(job) = self.next() {
             // A panic must not cost a thread for good; its caller gets `Failed`.
             let delivery = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
-            if memory.is_oversized() || self.lock().jobs.is_empty() {
+            if memory.exceeds(current_blocks()) || self.lock().jobs.is_empty() {
                 memory.give_back();
             }
             if let Ok(deliver) = delivery {
@@ -270,7 +274,8 @@ mod tests {
     #[tokio::test]
     async fn a_panic_costs_its_caller_an_answer_and_nobody_else() {
         let hasher = Hasher::new(1, 2);
-        let panicked = hasher.run(|_| -> Result<(), HashError> { panic!("a test that panics on purpose") }).await;
+        let panicked =
+            hasher.run(|_| -> Result<(), HashError> { panic!("a test that panics on purpose") }).await;
         assert_eq!(panicked, Err(HashError::Failed));
         hasher.hash(password("x")).await.unwrap();
     }

@@ -9,6 +9,7 @@
 mod breached;
 mod common;
 mod hasher;
+mod memory;
 mod policy;
 mod stored;
 

@@ -166,7 +166,8 @@ mod tests {
         assert!(matches!(policy.check_blocking(&password(TEXT), "ann"), Err(WeakPassword::Breached)));
         policy.check(&password("P@ssw0rd!!!"), "ann").await.unwrap();
 
-        std::fs::write(&path, "this is another file now, but as long as the one that was opened before it").unwrap();
+        std::fs::write(&path, "this is another file now, but as long as the one that was opened before it")
+            .unwrap();
         let unchecked = policy.check(&password("P@ssw0rd!!!"), "ann").await;
         assert!(matches!(unchecked, Err(WeakPassword::Unchecked(_))), "{unchecked:?}");
         assert!(PasswordPolicy::open(Some(&folder.path().join("missing"))).is_err());

@@ -1,7 +1,8 @@
 //! What is kept of a password, in every form that is understood.
 
+use super::memory::Memory;
 use crate::random::Random;
-use argon2::{Algorithm, Argon2, Block, Params, Version};
+use argon2::{Algorithm, Argon2, Params, Version};
 use aws_lc_rs::pbkdf2;
 use base64::Engine as _;
 use base64::alphabet;
@@ -117,7 +118,12 @@ impl StoredHash {
             Scheme::Argon2 { algorithm, version, params, salt, hash } => {
                 let mut computed = Zeroizing::new(vec![0; hash.len()]);
                 let argon2 = Argon2::new(*algorithm, *version, params.clone());
-                argon2.hash_password_into_with_memory(password, salt, &mut computed, memory.blocks(params)?)?;
+                argon2.hash_password_into_with_memory(
+                    password,
+                    salt,
+                    &mut computed,
+                    memory.blocks(params.block_count())?,
+                )?;
                 Ok(computed.ct_eq(hash).into())
             }
             Scheme::Bcrypt { cost, salt, hash } => {
@@ -142,7 +148,12 @@ impl PasswordHash {
         let (params, salt) = (current_params(), random.bytes::<SALT_LEN>());
         let mut hash = Zeroizing::new([0; HASH_LEN]);
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
-        argon2.hash_password_into_with_memory(password, &salt, hash.as_mut_slice(), memory.blocks(&params)?)?;
+        argon2.hash_password_into_with_memory(
+            password,
+            &salt,
+            hash.as_mut_slice(),
+            memory.blocks(params.block_count())?,
+        )?;
         let (m, t, p) = CURRENT;
         let [salt, hash] = [&salt[..], &hash[..]].map(|bytes| Zeroizing::new(STANDARD_NO_PAD.encode(bytes)));
         Ok(Self(Zeroizing::new(format!("$argon2id$v=19$m={m},t={t},p={p}${}${}", *salt, *hash))))
@@ -169,32 +180,9 @@ impl fmt::Debug for StoredHash {
     }
 }
 
-/// The memory that Argon2 works in, 19 MiB for a current hash. It is kept from one hash to the next while
-/// there are any waiting, and given back then.
-#[derive(Default)]
-pub(super) struct Memory(Vec<Block>);
-
-impl Memory {
-    fn blocks(&mut self, params: &Params) -> Result<&mut [Block], argon2::Error> {
-        let wanted = params.block_count();
-        if self.0.len() < wanted {
-            // Not grown, which could hold the old and the new memory at once.
-            self.give_back();
-            self.0.try_reserve_exact(wanted).map_err(|_| argon2::Error::OutOfMemory)?;
-            self.0.resize(wanted, Block::new());
-        }
-        Ok(&mut self.0[..wanted])
-    }
-
-    /// Frees it.
-    pub(super) fn give_back(&mut self) {
-        self.0 = Vec::new();
-    }
-
-    /// Whether it is larger than current hashes need: an imported hash asked for it, and the next will not.
-    pub(super) fn is_oversized(&self) -> bool {
-        self.0.len() > current_params().block_count()
-    }
+/// How much working memory current hashes need.
+pub(super) fn current_blocks() -> usize {
+    current_params().block_count()
 }
 
 fn current_params() -> Params {
@@ -223,7 +211,9 @@ fn parse_argon2(text: &str) -> Result<Scheme, InvalidHash> {
         }
     };
     let [m, t, p] = costs(part).ok_or_else(malformed)?;
-    let (Some(salt), Some(hash), None) = (parts.next(), parts.next(), parts.next()) else { return Err(malformed()) };
+    let (Some(salt), Some(hash), None) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(malformed());
+    };
     if m > MAX_MEMORY || u64::from(m) * u64::from(t) > MAX_WORK || p > MAX_LANES {
         return Err(InvalidHash::TooCostly("Argon2", "m=262144, m times t 1048576, p=16"));
     }
@@ -261,7 +251,8 @@ fn parse_bcrypt(text: &str) -> Result<Scheme, InvalidHash> {
 fn parse_pbkdf2(text: &str) -> Result<Scheme, InvalidHash> {
     let malformed = || InvalidHash::Malformed("pbkdf2_sha256");
     let mut parts = text.split('$');
-    let (Some(iterations), Some(salt), Some(hash), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    let (Some(iterations), Some(salt), Some(hash), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
     else {
         return Err(malformed());
     };
@@ -287,10 +278,11 @@ mod tests {
     use proptest::prelude::*;
 
     /// The same password for all, as each format's own implementation hashes it.
-    const ARGON2ID: &str = "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc";
+    const ARGON2ID: &str =
+        "$argon2id$v=19$m=256,t=2,p=2$c29tZXNhbHQ$bQk8UB/VmZZF4Oo79iDXuL5/0ttZwg2f/5U52iv1cDc";
 
     fn verify(hash: &str, password: &str) -> bool {
-        StoredHash::parse(hash).unwrap().verify(password.as_bytes(), &mut Memory::default()).unwrap()
+        StoredHash::parse(hash).unwrap().verify(password.as_bytes(), &mut Memory::new()).unwrap()
     }
 
     #[test]
@@ -333,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_new_hash_is_current_and_verifies() {
-        let mut memory = Memory::default();
+        let mut memory = Memory::new();
         let random = Random::new();
         let hash = PasswordHash::of("pass word ".as_bytes(), &random, &mut memory).unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", &*hash);
@@ -344,32 +336,34 @@ mod tests {
         }
         let again = PasswordHash::of("pass word ".as_bytes(), &random, &mut memory).unwrap();
         assert_ne!(*again, *hash, "each has its own salt");
-        assert_eq!(format!("{hash:?} {:?}", StoredHash::parse(&hash).unwrap()), "PasswordHash(…) StoredHash(…)");
+        assert_eq!(
+            format!("{hash:?} {:?}", StoredHash::parse(&hash).unwrap()),
+            "PasswordHash(…) StoredHash(…)"
+        );
     }
 
     #[test]
     fn memory_that_was_used_before_changes_nothing() {
-        let mut memory = Memory::default();
+        let mut memory = Memory::new();
         let stored = StoredHash::parse(ARGON2ID).unwrap();
         for _ in 0..3 {
             assert!(stored.verify(b"password", &mut memory).unwrap());
             assert!(!StoredHash::dummy().verify(b"password", &mut memory).unwrap());
         }
         let costly = "$argon2i$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$wWKIMhR9lyDFvRz9YTZweHKfbftvj+qf+YFY4NeBbtA";
-        assert!(!memory.is_oversized());
         assert!(StoredHash::parse(costly).unwrap().verify(b"password", &mut memory).unwrap());
-        assert!(memory.is_oversized());
     }
 
     #[test]
     fn the_dummy_is_as_much_work_as_a_current_hash_and_matches_nothing() {
         let Scheme::Argon2 { algorithm, version, params, .. } = StoredHash::dummy().0 else { panic!() };
-        let fresh = PasswordHash::of(b"x", &Random::new(), &mut Memory::default()).unwrap();
-        let Scheme::Argon2 { algorithm: a, version: v, params: p, .. } = StoredHash::parse(&fresh).unwrap().0 else {
+        let fresh = PasswordHash::of(b"x", &Random::new(), &mut Memory::new()).unwrap();
+        let Scheme::Argon2 { algorithm: a, version: v, params: p, .. } = StoredHash::parse(&fresh).unwrap().0
+        else {
             panic!()
         };
         assert_eq!((algorithm, version, params), (a, v, p));
-        assert!(!StoredHash::dummy().verify(b"", &mut Memory::default()).unwrap());
+        assert!(!StoredHash::dummy().verify(b"", &mut Memory::new()).unwrap());
     }
 
     #[test]

@@ -120,7 +120,9 @@ impl TryFrom<SmsTable> for SmsConfig {
             ("retries", table.retries.is_some()),
         ];
         match unused.into_iter().find(|(_, present)| *present) {
-            Some((key, _)) => Err(format!("sms.{key} has a meaning with kind = \"http\" only; set it, or remove {key}")),
+            Some((key, _)) => {
+                Err(format!("sms.{key} has a meaning with kind = \"http\" only; set it, or remove {key}"))
+            }
             None => Ok(plain),
         }
     }
@@ -193,7 +195,10 @@ impl HeaderTemplate {
         while let Some((before, after)) = rest.split_once("${") {
             let (name, after) = after.split_once('}').ok_or("a ${ is not closed")?;
             if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-                return Err("between ${ and } stands the name of an environment variable: letters, digits, _".to_owned());
+                return Err(
+                    "between ${ and } stands the name of an environment variable: letters, digits, _"
+                        .to_owned(),
+                );
             }
             let variable = env(name).ok_or_else(|| format!("the environment variable {name} is not set"))?;
             value.push_str(before);
@@ -296,7 +301,8 @@ mod tests {
 
     #[test]
     fn a_header_shows_its_secret_nowhere() {
-        let text = format!("{HTTP}[sms.headers]\nAuthorization = 'Bearer hunter2'\nX-Key = 'Bearer ${{TOKEN}}'\n");
+        let text =
+            format!("{HTTP}[sms.headers]\nAuthorization = 'Bearer hunter2'\nX-Key = 'Bearer ${{TOKEN}}'\n");
         let config = parse(&text).unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
         let written = toml::to_string(&config).unwrap();

@@ -77,9 +77,12 @@ pub fn open(config: &SmsConfig) -> Result<Arc<dyn TextMessages>, SmsError> {
         SmsConfig::None => Ok(Arc::new(Unavailable)),
         SmsConfig::Dev => Err(SmsError::Config {
             key: "kind",
-            reason: "\"dev\" is the outbox of `reseal serve --dev` and reaches no phone; use \"http\"".to_owned(),
+            reason: "\"dev\" is the outbox of `reseal serve --dev` and reaches no phone; use \"http\""
+                .to_owned(),
         }),
-        SmsConfig::Http(http) => Ok(Arc::new(http::HttpTextMessages::open(http, |name| std::env::var(name).ok())?)),
+        SmsConfig::Http(http) => {
+            Ok(Arc::new(http::HttpTextMessages::open(http, |name| std::env::var(name).ok())?))
+        }
     }
 }
 

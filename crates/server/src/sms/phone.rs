@@ -128,7 +128,9 @@ mod tests {
 
     #[test]
     fn what_no_plan_knows_is_refused() {
-        for typed in ["+", "+1", "+0123456789", "+999123456789", "+491", "+12025", "+4915112345678901", "+1555123456"] {
+        for typed in
+            ["+", "+1", "+0123456789", "+999123456789", "+491", "+12025", "+4915112345678901", "+1555123456"]
+        {
             assert_eq!(parse(typed), Err(InvalidPhone::Unknown), "{typed}");
         }
     }
@@ -142,7 +144,9 @@ mod tests {
 
     #[test]
     fn anything_but_digits_and_separators_is_refused() {
-        for typed in ["+1 202 555 0123 ext. 4", "+1-800-FLOWERS", "+٤٩١٥١١٢٣٤٥٦٧٨", "+1202\n5550123", "++12025550123"] {
+        for typed in
+            ["+1 202 555 0123 ext. 4", "+1-800-FLOWERS", "+٤٩١٥١١٢٣٤٥٦٧٨", "+1202\n5550123", "++12025550123"]
+        {
             assert_eq!(parse(typed), Err(InvalidPhone::Malformed), "{typed}");
         }
         assert_eq!(parse(&format!("+1{}", " ".repeat(100))), Err(InvalidPhone::Malformed));

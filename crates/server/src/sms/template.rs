@@ -39,7 +39,9 @@ impl BodyTemplate {
                 "text" => Part::Text,
                 other => {
                     let other: String = other.chars().take(40).collect();
-                    return Err(format!("has {{{{{other}}}}}; the placeholders are {{{{to}}}} and {{{{text}}}}"));
+                    return Err(format!(
+                        "has {{{{{other}}}}}; the placeholders are {{{{to}}}} and {{{{text}}}}"
+                    ));
                 }
             };
             parts.push(Part::Literal(before.to_owned()));
@@ -56,7 +58,9 @@ impl BodyTemplate {
         // What any message could break, this one breaks.
         let sample = template.render("+10000000000", "\"quotes\", \\ and\nlines");
         if escape == Escape::Json && serde_json::from_str::<serde_json::Value>(&sample).is_err() {
-            return Err("does not make JSON: write the placeholders inside of string quotes, \"{{text}}\"".to_owned());
+            return Err(
+                "does not make JSON: write the placeholders inside of string quotes, \"{{text}}\"".to_owned()
+            );
         }
         Ok(template)
     }

@@ -4,7 +4,6 @@ use crate::common::{admin, clients_changed, ended, service_token, show_session};
 use crate::support::{APP_ORIGIN, Credential, SERVICE, TestAuthority};
 use http::StatusCode;
 use reseal_core::EndReason;
-use reseal_server::jobs;
 use reseal_server::manage::clients::ClientPatch;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -241,7 +240,7 @@ async fn a_change_of_a_client_by_another_process_is_seen_at_the_next_look() {
     };
     app.manage(app.clock.now()).patch_client(&"sliding".parse().unwrap(), &patch).await.unwrap();
     assert!(!app.knows_origin("https://new.test"));
-    jobs::read_log(app).await.unwrap();
+    app.look_for_client_changes().await.unwrap();
     assert!(app.knows_origin("https://new.test"));
     assert_eq!(authority.login("sliding", "alice").await.claims()["scope"], "print read write");
 }

@@ -6,7 +6,8 @@ use http::StatusCode;
 use reseal_core::policy::Policies;
 use reseal_core::session::NewSession;
 use reseal_core::user::UserPatch;
-use reseal_core::{Acr, Amr, EndReason, Session, SessionId, Strength};
+use reseal_core::{Acr, Amr, EndReason, Session, SessionId, Strength, UserId};
+use reseal_server::manage::clients::ClientDeletion;
 use reseal_server::manage::sessions::end_all_sessions;
 use reseal_store::{Commit, StartSession, Write};
 use serde_json::{Value, json};
@@ -191,21 +192,17 @@ async fn all_sessions_of_everybody_end_at_one_word() {
     authority.login("sliding", "alice").await;
 }
 
-#[tokio::test]
-async fn very_many_sessions_end_in_batches_that_report_progress() {
-    const MANY: usize = 1001;
-    let authority = TestAuthority::start().await;
-    let alice = authority.user("alice").await;
+/// Starts many sessions of a user, in few transactions.
+async fn start_many(authority: &TestAuthority, user: UserId, client_id: &str, many: usize) {
     let app = &authority.app;
     let policies = Policies::new([]).unwrap();
     let policy = policies.find(&"web".parse().unwrap()).unwrap();
-    let mut writes = Vec::new();
-    for _ in 0..MANY {
+    let start = || {
         let new = NewSession {
             id: SessionId::from_bytes(app.random.bytes()),
             nonce: app.random.bytes(),
-            user_id: alice,
-            client_id: "sliding".parse().unwrap(),
+            user_id: user,
+            client_id: client_id.parse().unwrap(),
             scope: "read".parse().unwrap(),
             key_id: app.keys.load().ring.current(),
             strength: Strength { acr: Acr::Aal1, amr: Amr::PWD, authenticated_at: START },
@@ -214,14 +211,59 @@ async fn very_many_sessions_end_in_batches_that_report_progress() {
         };
         let (session, _) = Session::start(new, policy, START);
         let start = StartSession { session, auth_epoch: 1, max_sessions: 0, event_until: START };
-        writes.push(Write::StartSession(Box::new(start)));
-    }
-    for chunk in writes.chunks(200) {
+        Write::StartSession(Box::new(start))
+    };
+    let writes: Vec<Write> = (0..many).map(|_| start()).collect();
+    for chunk in writes.chunks(500) {
         app.store.commit(Commit::of(chunk.to_vec())).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn very_many_sessions_end_in_batches_that_report_progress() {
+    const MANY: usize = 1001;
+    let authority = TestAuthority::start().await;
+    let alice = authority.user("alice").await;
+    start_many(&authority, alice, "sliding", MANY).await;
+    let app = &authority.app;
     let mut progress = Vec::new();
     let total = end_all_sessions(|| app.manage(app.clock.now()), |n| progress.push(n)).await.unwrap();
     assert_eq!((total, progress), (MANY, vec![500, 1000, MANY]));
     assert!(app.store.open_sessions(None, 1).await.unwrap().is_empty());
     assert_eq!(app.store.last_event().await.unwrap(), MANY as u64, "one event each");
+}
+
+#[tokio::test]
+async fn one_request_ends_ten_thousand_sessions_and_says_how_to_go_on() {
+    const MANY: usize = 10_001;
+    let authority = TestAuthority::start().await;
+    let alice = authority.user("alice").await;
+    start_many(&authority, alice, "sliding", MANY).await;
+    let admin = admin(&authority).await;
+    let first = authority.delete("/v1/admin/sessions", &admin).await;
+    first.expect(StatusCode::ACCEPTED);
+    assert_eq!(first.body["ended"], 10_000);
+    let next = first.body["next"].as_str().unwrap();
+    let second = authority.delete(&format!("/v1/admin/sessions?after={next}"), &admin).await;
+    second.expect(StatusCode::NO_CONTENT);
+    assert!(authority.app.store.open_sessions(None, 1).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_client_with_very_many_sessions_is_dead_before_the_last_is_ended() {
+    let authority = TestAuthority::start().await;
+    let alice = authority.user("alice").await;
+    start_many(&authority, alice, "refresh", 501).await;
+    let other = authority.login("sliding", "alice").await;
+    let app = &authority.app;
+    let client = "refresh".parse().unwrap();
+    let delete = || async { app.manage(app.clock.now()).delete_client(&client, 1).await.unwrap() };
+
+    assert_eq!(delete().await, ClientDeletion::MoreSessions);
+    app.clients_changed().await;
+    authority.try_login("refresh", "alice").await.expect_error(401, "invalid_client");
+    assert_eq!(delete().await, ClientDeletion::Done);
+    assert!(app.store.client(&client).await.unwrap().is_none());
+    let open = app.store.open_sessions(None, 10).await.unwrap();
+    assert_eq!(open.iter().map(|s| s.id).collect::<Vec<_>>(), [other.sid()]);
 }

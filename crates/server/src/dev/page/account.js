@@ -179,7 +179,9 @@ export async function showOutbox() {
       const line = document.createElement('li');
       const head = document.createElement('small');
       head.textContent = `${m.to}, ${clock(m.at, now())}`;
-      line.append(head, document.createElement('br'), m.text);
+      const text = document.createElement('p');
+      text.textContent = m.text;
+      line.append(head, text);
       return line;
     }),
   );

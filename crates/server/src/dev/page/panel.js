@@ -166,6 +166,7 @@ export class Panel {
       const before = this.ended;
       this.ended = reason;
       if (!before) this.say(why(reason), 'bad');
+      this.tick();
       document.dispatchEvent(new CustomEvent('sessions-changed'));
       return true;
     }

@@ -11,7 +11,8 @@ use super::{SmsError, TextMessages, mask};
 use crate::random::Random;
 use async_trait::async_trait;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    TRANSFER_ENCODING,
 };
 use http::{Method, StatusCode};
 use reqwest::Url;
@@ -164,7 +165,9 @@ impl Fault {
     /// Whether another try may succeed.
     fn may_pass(&self) -> bool {
         match self {
-            Self::Status { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
+            Self::Status { status, .. } => {
+                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
+            }
             Self::TimedOut | Self::Unreachable(_) => true,
         }
     }
@@ -178,7 +181,9 @@ impl Fault {
 
     fn into_error(self, tries: u32) -> SmsError {
         match self {
-            Self::Status { status, .. } if self.may_pass() => SmsError::Failed { status: status.as_u16(), tries },
+            Self::Status { status, .. } if self.may_pass() => {
+                SmsError::Failed { status: status.as_u16(), tries }
+            }
             Self::Status { status, .. } => SmsError::Refused(status.as_u16()),
             Self::TimedOut => SmsError::TimedOut,
             Self::Unreachable(reason) => SmsError::Unreachable { reason, tries },
@@ -220,7 +225,9 @@ fn root_cause(error: reqwest::Error) -> String {
 
 fn check_url(text: &str) -> Result<Url, String> {
     if text.contains("{{") {
-        return Err("holds a placeholder; number and text belong into the body, since URLs are logged".to_owned());
+        return Err(
+            "holds a placeholder; number and text belong into the body, since URLs are logged".to_owned()
+        );
     }
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
         return Err("holds a space or a control character".to_owned());
@@ -236,7 +243,9 @@ fn check_url(text: &str) -> Result<Url, String> {
         _ => return Err("must start with https://".to_owned()),
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("holds a user or password; send it in [sms.headers], for example Authorization".to_owned());
+        return Err(
+            "holds a user or password; send it in [sms.headers], for example Authorization".to_owned()
+        );
     }
     if url.fragment().is_some() {
         return Err("has a fragment (#), which is never sent".to_owned());
@@ -261,8 +270,9 @@ fn headers(config: &HttpSms, env: impl Fn(&str) -> Option<String>) -> Result<Hea
             return Err(fail(format!("{name} is set by the HTTP client; remove it")));
         }
         let value = template.resolve(&env).map_err(|reason| fail(format!("{name}: {reason}")))?;
-        let mut value = HeaderValue::from_str(&value)
-            .map_err(|_| fail(format!("{name}: the value holds a line break or another control character")))?;
+        let mut value = HeaderValue::from_str(&value).map_err(|_| {
+            fail(format!("{name}: the value holds a line break or another control character"))
+        })?;
         value.set_sensitive(true);
         headers.insert(header, value);
     }

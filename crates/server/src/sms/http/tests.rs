@@ -43,7 +43,8 @@ struct Provider {
 
 impl Provider {
     async fn start(reactions: &[Reaction]) -> (Arc<Self>, String) {
-        let provider = Arc::new(Self { reactions: Mutex::new(reactions.iter().cloned().collect()), ..Self::default() });
+        let provider =
+            Arc::new(Self { reactions: Mutex::new(reactions.iter().cloned().collect()), ..Self::default() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/send", listener.local_addr().unwrap());
         let app = Router::new().fallback(receive).with_state(Arc::clone(&provider));
@@ -66,9 +67,7 @@ async fn receive(State(provider): State<Arc<Provider>>, headers: HeaderMap, body
     match reaction {
         None => "ok".into_response(),
         Some(Reaction::Silence) => std::future::pending().await,
-        Some(Reaction::Endless) => {
-            axum::body::Body::new(Endless(provider)).into_response()
-        }
+        Some(Reaction::Endless) => axum::body::Body::new(Endless(provider)).into_response(),
         Some(Reaction::Answer(status, headers)) => {
             let mut response = StatusCode::from_u16(status).unwrap().into_response();
             for (name, value) in headers {
@@ -125,7 +124,10 @@ async fn a_message_arrives_as_configured() {
     let (provider, url) = Provider::start(&[]).await;
     open(&config(&url)).send(TO, TEXT).await.unwrap();
     let [request] = provider.received().try_into().ok().unwrap();
-    assert_eq!(serde_json::from_slice::<serde_json::Value>(&request.body).unwrap(), json!({"to": TO, "text": TEXT}));
+    assert_eq!(
+        serde_json::from_slice::<serde_json::Value>(&request.body).unwrap(),
+        json!({"to": TO, "text": TEXT})
+    );
     assert_eq!(request.headers["authorization"], "Bearer hunter2");
     assert_eq!(request.headers["content-type"], "application/json");
     assert!(request.headers["user-agent"].to_str().unwrap().starts_with("reseal/"));
@@ -289,7 +291,8 @@ fn a_setting_that_cannot_work_stops_the_start() {
         assert!(reason.contains(says), "{name}: {reason}");
         assert!(!reason.contains("X-Other"), "values are secret: {reason}");
     }
-    let (key, _) = fault(&HttpSms { content_type: "application/xml".to_owned(), ..config("https://sms.example/") });
+    let (key, _) =
+        fault(&HttpSms { content_type: "application/xml".to_owned(), ..config("https://sms.example/") });
     assert_eq!(key, "body");
 }
 
@@ -304,7 +307,9 @@ fn pauses_double_are_spread_and_bounded() {
 
 #[test]
 fn retry_after_is_read_in_seconds() {
-    let read = |value: &'static str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]));
+    let read = |value: &'static str| {
+        retry_after(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]))
+    };
     assert_eq!(read("2"), Some(Duration::from_secs(2)));
     assert_eq!(read("Fri, 31 Dec 1999 23:59:59 GMT"), None);
     assert_eq!(read("-1"), None);

@@ -1,0 +1,95 @@
+//! What can be seen without opening the database: the folder, its files, who serves it, the disk.
+
+use super::Findings;
+use crate::words;
+use reseal_server::config::Config;
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+pub(super) fn check(config: &Config, findings: &mut Findings) {
+    let data = &config.store.data;
+    let shown = data.display();
+    let meta = match fs::metadata(data) {
+        Ok(meta) if meta.is_dir() => meta,
+        Ok(_) => {
+            return findings.fail("folder", format!("{shown} is not a folder; name another with --data"));
+        }
+        Err(error) => {
+            return findings.fail(
+                "folder",
+                format!("{shown}: {error}; `reseal serve` makes it, or name it with --data"),
+            );
+        }
+    };
+    let mode = meta.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        findings.ok("folder", format!("{shown} (mode {mode:04o}, owner {})", meta.uid()));
+    } else {
+        findings
+            .warn("folder", format!("{shown} is open to others (mode {mode:04o}); run `chmod 700 {shown}`"));
+    }
+    check_files(data, findings);
+    check_lock(data, findings);
+    check_disk(data, findings);
+}
+
+/// Files with secrets or records, each for its owner only.
+fn check_files(data: &Path, findings: &mut Findings) {
+    let names = ["reseal.db", "reseal.db-wal", "reseal.db-shm", "dev.json"];
+    let open: Vec<String> = names
+        .iter()
+        .filter(|name| {
+            let meta = fs::metadata(data.join(name));
+            meta.is_ok_and(|m| m.permissions().mode() & 0o077 != 0)
+        })
+        .map(|name| data.join(name).display().to_string())
+        .collect();
+    if open.is_empty() {
+        findings.ok("files", "readable by their owner only");
+    } else {
+        findings.fail("files", format!("others can read them: run `chmod 600 {}`", open.join(" ")));
+    }
+}
+
+fn check_lock(data: &Path, findings: &mut Findings) {
+    let path = data.join("lock");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return findings.ok("server", "never ran on this folder");
+        }
+        Err(error) => return findings.warn("server", format!("{}: {error}", path.display())),
+    };
+    // Shared, and only for this instant: a server that starts right now takes it a moment later.
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {
+            let pid = fs::read_to_string(&path).unwrap_or_default();
+            let pid = pid.trim();
+            let who = if pid.is_empty() { String::new() } else { format!(" (process {pid})") };
+            findings.ok("server", format!("running{who}"));
+        }
+        Err(TryLockError::Error(error)) => findings.warn("server", format!("{}: {error}", path.display())),
+        Ok(()) => findings.ok("server", "not running"),
+    }
+}
+
+/// Below this much free space a warning, below the other a failure.
+const SPACE_WARN: u64 = 1 << 30;
+const SPACE_FAIL: u64 = 64 << 20;
+
+fn check_disk(data: &Path, findings: &mut Findings) {
+    let stat = match rustix::fs::statvfs(data) {
+        Ok(stat) => stat,
+        Err(error) => return findings.warn("disk", format!("free space cannot be read: {error}")),
+    };
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let text = format!("{} free", words::bytes(free));
+    if free < SPACE_FAIL {
+        findings.fail("disk", format!("{text}: writes will soon be refused; make room now"));
+    } else if free < SPACE_WARN {
+        findings.warn("disk", format!("{text}; make room soon"));
+    } else {
+        findings.ok("disk", text);
+    }
+}

@@ -1,0 +1,133 @@
+//! `reseal doctor`.
+
+mod files;
+mod keys;
+mod records;
+
+use crate::exit::Told;
+use crate::folder::{Folder, FolderArgs};
+use crate::output::Out;
+use reseal_server::config::Config;
+use serde::Serialize;
+
+/// Checks the data folder and says what to do.
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Checks the configuration, the data folder, the database, the keys, the clock and the disk, and \
+        says what to do about what it finds. It changes nothing, and works while the authority runs.\n\n\
+        Exit code 1 if anything failed; warnings alone are 0.",
+    after_help = "\
+Examples:
+  reseal doctor
+  reseal doctor --data /var/lib/reseal --json | jq '.checks[] | select(.level != \"ok\")'"
+)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    folder: FolderArgs,
+    /// Do not read the whole database for damage (of a large one that takes a while)
+    #[arg(long)]
+    quick: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    /// Nothing to do.
+    Ok,
+    /// It works, but look at it.
+    Warn,
+    /// It does not work.
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    /// What.
+    check: &'static str,
+    level: Level,
+    /// What was found, and what to do about it.
+    text: String,
+}
+
+/// Everything found so far.
+#[derive(Debug, Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn ok(&mut self, check: &'static str, text: impl Into<String>) {
+        self.push(check, Level::Ok, text.into());
+    }
+
+    fn warn(&mut self, check: &'static str, text: impl Into<String>) {
+        self.push(check, Level::Warn, text.into());
+    }
+
+    fn fail(&mut self, check: &'static str, text: impl Into<String>) {
+        self.push(check, Level::Fail, text.into());
+    }
+
+    fn push(&mut self, check: &'static str, level: Level, text: String) {
+        self.0.push(Finding { check, level, text });
+    }
+
+    fn failed(&self) -> bool {
+        self.0.iter().any(|f| f.level == Level::Fail)
+    }
+}
+
+pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<()> {
+    let mut findings = Findings::default();
+    if let Some(config) = check_configuration(&args.folder, &mut findings) {
+        files::check(&config, &mut findings);
+        match args.folder.open_read_only().await {
+            Ok(folder) => check_folder(&folder, args.quick, &mut findings).await?,
+            Err(error) => findings.fail("database", format!("{error:#}")),
+        }
+    }
+    print(&findings, args.json)?;
+    if findings.failed() { Err(Told.into()) } else { Ok(()) }
+}
+
+fn check_configuration(args: &FolderArgs, findings: &mut Findings) -> Option<Config> {
+    let config = match args.load() {
+        Ok(config) => config,
+        Err(error) => {
+            findings.fail("configuration", format!("{error:#}"));
+            return None;
+        }
+    };
+    match args.config_file() {
+        Some(file) => findings.ok("configuration", file.display().to_string()),
+        None => findings.ok("configuration", "no file: the defaults; `reseal init` writes one"),
+    }
+    Some(config)
+}
+
+async fn check_folder(folder: &Folder, quick: bool, findings: &mut Findings) -> anyhow::Result<()> {
+    records::check_database(folder, quick, findings);
+    records::check_clock(folder, findings).await?;
+    records::check_policies(folder, findings).await?;
+    keys::check(folder, findings).await
+}
+
+fn print(findings: &Findings, json: bool) -> anyhow::Result<()> {
+    let mut out = Out::new();
+    if json {
+        out.json(&serde_json::json!({ "ok": !findings.failed(), "checks": findings.0 }))?;
+        return out.finish();
+    }
+    for finding in &findings.0 {
+        let level = match finding.level {
+            Level::Ok => "ok",
+            Level::Warn => "warn",
+            Level::Fail => "FAIL",
+        };
+        out.line(format_args!("{level:6}{:15}{}", finding.check, finding.text))?;
+    }
+    out.finish()
+}

@@ -1,0 +1,181 @@
+//! The data folder that a command works on, by its configuration.
+
+use crate::output::note;
+use anyhow::Context as _;
+use reseal_core::keys::KeySchedule;
+use reseal_core::policy::Policies;
+use reseal_core::{Timestamp, User, UserId, event};
+use reseal_server::clock::Clock;
+use reseal_server::config::Config;
+use reseal_server::keys::{self, KeySet, Keys};
+use reseal_server::manage::Manage;
+use reseal_server::master::MasterKey;
+use reseal_server::password::{Hasher, Password, PasswordPolicy};
+use reseal_server::random::Random;
+use reseal_server::{dev, start};
+use reseal_store::Store as _;
+use reseal_store::sqlite::{Access, OpenError, SqliteStore};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Which data folder.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct FolderArgs {
+    /// Configuration file; without it reseal.toml in the working folder, if there is one
+    #[arg(long, value_name = "FILE", env = "RESEAL_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Data folder; beats the configuration file's `store.data`
+    #[arg(long, value_name = "DIR", env = "RESEAL_DATA")]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// The file that is read when none is named.
+const DEFAULT_CONFIG: &str = "reseal.toml";
+
+impl FolderArgs {
+    /// The file to read, if any.
+    pub(crate) fn config_file(&self) -> Option<&Path> {
+        let default = Path::new(DEFAULT_CONFIG);
+        self.config.as_deref().or_else(|| default.exists().then_some(default))
+    }
+
+    /// The configuration with the data folder that the command line names.
+    pub(crate) fn load(&self) -> anyhow::Result<Config> {
+        let mut config = match self.config_file() {
+            Some(file) => Config::load(file)?,
+            None => Config::default(),
+        };
+        if let Some(data) = &self.data {
+            config.store.data.clone_from(data);
+        }
+        Ok(config)
+    }
+
+    /// Opens the folder for reading.
+    pub(crate) async fn open_read_only(&self) -> anyhow::Result<Folder> {
+        self.open(Access::ReadOnly).await
+    }
+
+    /// Opens the folder for changes, which must be there already.
+    pub(crate) async fn open_existing(&self) -> anyhow::Result<Folder> {
+        self.check_is_there()?;
+        self.open(Access::Tool).await
+    }
+
+    /// Opens the folder for changes; makes it if it is not there, so that users and clients can be set
+    /// up before the first start.
+    pub(crate) async fn open_or_create(&self) -> anyhow::Result<Folder> {
+        if self.check_is_there().is_err() {
+            let data = self.load()?.store.data;
+            note(format_args!("making the data folder {}", data.display()));
+        }
+        self.open(Access::Tool).await
+    }
+
+    /// Opens the folder for changes while no server runs on it.
+    pub(crate) async fn open_alone(&self) -> anyhow::Result<Folder> {
+        self.check_is_there()?;
+        self.open(Access::Serve).await
+    }
+
+    /// A command that changes something opens, and would make, whatever is named; a mistyped name should
+    /// not leave a folder behind.
+    fn check_is_there(&self) -> anyhow::Result<()> {
+        let config = self.load()?;
+        match start::open_store(&config, &Random::new(), Access::ReadOnly) {
+            Err(error @ OpenError::Missing(_)) => Err(anyhow::Error::new(error)
+                .context("no data folder (name it with --data DIR or --config FILE)")),
+            _ => Ok(()),
+        }
+    }
+
+    async fn open(&self, access: Access) -> anyhow::Result<Folder> {
+        let config = self.load()?;
+        let policies = config.policies()?;
+        let random = Random::new();
+        let store = start::open_store(&config, &random, access)?;
+        let longest_access_ttl = start::longest_access_ttl(&*store, &policies).await?;
+        let clock = Clock::system();
+        // A folder of development mode has a time of its own.
+        if let Some(offset) = dev::clock_offset(&*store).await? {
+            clock.advance(offset);
+        }
+        Ok(Folder { config, store, policies, random, clock, longest_access_ttl })
+    }
+}
+
+/// An open data folder.
+pub(crate) struct Folder {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) policies: Policies,
+    pub(crate) random: Random,
+    clock: Clock,
+    longest_access_ttl: Duration,
+}
+
+impl Folder {
+    /// The time.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The operations that the HTTP API offers too, at this instant.
+    pub(crate) fn manage(&self) -> Manage<'_> {
+        let now = self.now();
+        Manage {
+            store: &*self.store,
+            random: &self.random,
+            now,
+            event_until: event::event_until(now, self.longest_access_ttl),
+            policies: &self.policies,
+        }
+    }
+
+    /// The user of that id or name.
+    pub(crate) async fn user(&self, text: &str) -> anyhow::Result<User> {
+        if let Ok(id) = text.parse::<UserId>()
+            && let Some(user) = self.store.user(id).await?
+        {
+            return Ok(user);
+        }
+        let found = self.store.user_by_username(text).await?;
+        found
+            .map(|(user, _)| user)
+            .with_context(|| format!("there is no user {text:?}; `reseal users list` shows all"))
+    }
+
+    /// The hash of a new password for `username`, if it is one that users may choose.
+    pub(crate) async fn hash_password(&self, text: &str, username: &str) -> anyhow::Result<String> {
+        let password = Password::new(text.to_owned())?;
+        let policy = PasswordPolicy::open(self.config.users.breached_passwords_file.as_deref())?;
+        policy.check_blocking(&password, username)?;
+        let hash = Hasher::new(1, 1).hash(password).await?;
+        Ok(hash.to_string())
+    }
+
+    /// All keys, for looking only.
+    pub(crate) async fn key_set(&self, now: Timestamp) -> anyhow::Result<KeySet> {
+        let master = MasterKey::load(&start::master_key_file(&self.config))?;
+        Ok(KeySet::read(&*self.store, &master, now).await?)
+    }
+
+    /// The keys, for changing them.
+    pub(crate) async fn keys(&self, now: Timestamp) -> anyhow::Result<Keys> {
+        let master = MasterKey::load(&start::master_key_file(&self.config))?;
+        Ok(Keys::open(&*self.store, master, self.key_schedule(), &self.random, now).await?)
+    }
+
+    /// Throws all keys away and makes new ones, under a master key that is there or is made.
+    pub(crate) async fn reset_keys(&self) -> anyhow::Result<()> {
+        let master = MasterKey::load_or_create(&start::master_key_file(&self.config), &self.random)?;
+        let Manage { now, event_until, .. } = self.manage();
+        let at = (now, event_until);
+        Ok(keys::reset(&*self.store, (&master, &self.random), &self.key_schedule(), at).await?)
+    }
+
+    fn key_schedule(&self) -> KeySchedule {
+        start::key_schedule(&self.config, &self.policies, self.longest_access_ttl)
+    }
+}

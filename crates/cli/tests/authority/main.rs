@@ -1,0 +1,11 @@
+//! The whole story over HTTP against the real binary: logins, renewals, updates, thieves, crashes.
+//!
+//! Time is moved by `POST /dev/clock`; nothing waits for an expiry.
+
+mod crash;
+mod policies;
+mod races;
+mod record;
+mod rotation;
+mod server;
+mod wire;
