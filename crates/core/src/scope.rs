@@ -44,6 +44,12 @@ impl Scope {
         Self(self.0.intersection(&other.0).cloned().collect())
     }
 
+    /// The words that do not start so.
+    #[must_use]
+    pub fn without_prefix(&self, prefix: &str) -> Self {
+        Self(self.0.iter().filter(|word| !word.starts_with(prefix)).cloned().collect())
+    }
+
     /// The words in order.
     pub fn words(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
@@ -100,6 +106,7 @@ mod tests {
         let scope: Scope = "write read  read".parse().unwrap();
         assert_eq!(scope.to_string(), "read write");
         assert!(scope.contains("read") && !scope.contains("rea"));
+        assert_eq!(scope.without_prefix("rea").to_string(), "write");
     }
 
     #[test]

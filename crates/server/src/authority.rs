@@ -93,7 +93,10 @@ impl Authority {
         let last = self.keys_read_at.load(Ordering::Acquire);
         let due = now.millis().saturating_sub(last) >= 1000;
         let mine = due
-            && self.keys_read_at.compare_exchange(last, now.millis(), Ordering::AcqRel, Ordering::Acquire).is_ok();
+            && self
+                .keys_read_at
+                .compare_exchange(last, now.millis(), Ordering::AcqRel, Ordering::Acquire)
+                .is_ok();
         if mine { self.keys.reload(&*self.store, now).await } else { Ok(()) }
     }
 

@@ -65,7 +65,12 @@ impl Keys {
         let all = [Algorithm::Es256];
         rotate(store, (&master, random), &schedule, &all, (now, false)).await?;
         let set = read(store, &master, now).await?;
-        Ok(Self { current: ArcSwap::from_pointee(set), master, schedule, changing: tokio::sync::Mutex::default() })
+        Ok(Self {
+            current: ArcSwap::from_pointee(set),
+            master,
+            schedule,
+            changing: tokio::sync::Mutex::default(),
+        })
     }
 
     /// The keys of the moment.
@@ -146,7 +151,10 @@ impl KeySet {
 
     /// The key of that `kid`, if the authority still trusts it for its own tokens, published or not.
     pub fn verifying(&self, kid: &str, now: Timestamp) -> Option<&VerifyingKey> {
-        let record = self.records.iter().find(|k| matches!(&k.key_use, KeyUse::Signing { kid: id, .. } if id == kid))?;
+        let record = self
+            .records
+            .iter()
+            .find(|k| matches!(&k.key_use, KeyUse::Signing { kid: id, .. } if id == kid))?;
         if record.state(now) == KeyState::Withdrawn {
             return None;
         }
@@ -208,8 +216,10 @@ async fn read(store: &dyn Store, master: &MasterKey, now: Timestamp) -> Result<K
                 signing.insert(kid.clone(), key);
             }
             KeyUse::Ring { id } => {
-                let bytes: &[u8; 32] =
-                    secret.as_slice().try_into().map_err(|_| KeysError::Damaged(format!("ring key {}", id.0)))?;
+                let bytes: &[u8; 32] = secret
+                    .as_slice()
+                    .try_into()
+                    .map_err(|_| KeysError::Damaged(format!("ring key {}", id.0)))?;
                 ring.push((*id, RingKey::new(bytes)));
             }
         }
@@ -303,8 +313,9 @@ fn handover(
     (master, schedule): (&MasterKey, &KeySchedule),
     (now, active_from): (Timestamp, Timestamp),
 ) -> Result<Vec<Write>, KeysError> {
-    let sealed =
-        master.seal(&context(&key_use), &secret).map_err(|_| KeysError::Damaged("a key cannot be sealed".into()))?;
+    let sealed = master
+        .seal(&context(&key_use), &secret)
+        .map_err(|_| KeysError::Damaged("a key cannot be sealed".into()))?;
     let record = KeyRecord {
         key_use,
         created_at: now,

@@ -68,6 +68,27 @@ pub async fn serve(app: App, router: Router, listener: TcpListener, stop: impl F
     }
 }
 
+/// Each connection is an open file, and the usual soft limit of 1024 is less than `server.max_connections`:
+/// raises it as far as that needs and the hard limit allows.
+pub(crate) fn raise_file_limit(max_connections: usize) {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        // The store, the log, the timers: some dozens of files besides.
+        let wanted = u64::try_from(max_connections).unwrap_or(u64::MAX).saturating_add(128);
+        let mut limit = getrlimit(Resource::Nofile);
+        if limit.current.is_none_or(|current| current >= wanted) {
+            return;
+        }
+        let raised = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+        limit.current = Some(raised);
+        let set = setrlimit(Resource::Nofile, limit);
+        if raised < wanted || set.is_err() {
+            tracing::warn!(wanted, limit = raised, "fewer open files are allowed than server.max_connections needs");
+        }
+    }
+}
+
 fn prepared(stream: TcpStream) -> TcpStream {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");

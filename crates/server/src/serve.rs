@@ -48,6 +48,7 @@ pub async fn serve(
     }
     let (random, clock) = (Random::new(), Clock::system());
     let store = start::open_store(&config, &random, Access::Serve)?;
+    listen::raise_file_limit(config.server.max_connections);
     let (listener, address) = bind(address).await?;
     let mut text = format!("listening on http://{address}\n");
     let dev = if dev {

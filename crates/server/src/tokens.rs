@@ -107,7 +107,12 @@ impl Authority {
 
     /// Verifies one of our own access tokens: signature, type, issuer, audience, and, unless
     /// `expired_too`, its life, without any leeway (design §8).
-    pub fn verify_access_token(&self, token: &str, now: Timestamp, expired_too: bool) -> Result<OwnClaims, TokenFault> {
+    pub fn verify_access_token(
+        &self,
+        token: &str,
+        now: Timestamp,
+        expired_too: bool,
+    ) -> Result<OwnClaims, TokenFault> {
         let jws = Jws::parse(token).map_err(|_| TokenFault::Malformed)?;
         let kid = jws.header().kid.as_deref().ok_or(TokenFault::Malformed)?;
         let keys = self.keys.load();

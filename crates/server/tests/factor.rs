@@ -5,6 +5,7 @@ mod support;
 
 use http::{Method, StatusCode, header};
 use reseal_core::UserId;
+use reseal_core::client::SecretHash;
 use reseal_core::user::UserPatch;
 use serde_json::{Value, json};
 use support::{
@@ -41,6 +42,15 @@ fn by_recovery_code(challenge: &Value, code: &str) -> Value {
 
 async fn answer(authority: &TestAuthority, body: Value) -> Answer {
     authority.post(FACTOR, &Credential::None, body).await
+}
+
+/// Whether any of the million codes is the challenge's.
+async fn some_code_opens(authority: &TestAuthority, challenge: &Value) -> bool {
+    let id = SecretHash::of(challenge.as_str().unwrap());
+    let stored = authority.app.store.challenge(&id).await.unwrap().unwrap();
+    let ring = &authority.app.keys.load().ring;
+    (0..1_000_000)
+        .any(|n| ring.code_hash(stored.key_id, &id.0, &format!("{n:06}")).unwrap() == stored.code_hash.0)
 }
 
 fn count(answers: &[Answer], status: u16, code: &str) -> usize {
@@ -241,9 +251,11 @@ async fn past_the_daily_limit_only_a_recovery_code_helps() {
     limited.expect_error(429, "too_many_requests");
     assert!(limited.header("retry-after").unwrap().parse::<u64>().unwrap() > 3600);
     assert_eq!(limited.body["factors"], json!([{ "factor": "recovery_code" }]));
+    let asked = answers.iter().find(|a| a.error() == "second_factor_required").unwrap();
+    assert!(some_code_opens(&authority, &asked.body["challenge"]).await);
     let challenge = &limited.body["challenge"];
-    let code = authority.outbox.code();
-    answer(&authority, by_phone(challenge, &code)).await.expect_error(400, "invalid_code");
+    assert!(!some_code_opens(&authority, challenge).await, "nobody got a code, so there is none to guess");
+    answer(&authority, by_phone(challenge, "000000")).await.expect_error(400, "invalid_code");
     authority.advance(30);
     let again = json!({ "challenge": challenge });
     authority.post(RESEND, &Credential::None, again).await.expect_error(429, "too_many_requests");
@@ -314,6 +326,56 @@ async fn recovery_codes_used_at_once_are_all_spent_and_each_only_once() {
     assert_eq!(count(&answers, 400, "invalid_code"), 4);
     let (_, secrets) = authority.app.store.user_secrets(alice).await.unwrap().unwrap();
     assert_eq!(secrets.recovery_codes.len(), 6, "none came back");
+}
+
+#[tokio::test]
+async fn a_recovery_code_spent_while_another_login_is_under_way_does_not_come_back() {
+    let authority = TestAuthority::start().await;
+    let (alice, codes) = with_second_factor(&authority).await;
+    let slow = by_recovery_code(&challenge(&authority, "sliding").await, &codes[0]);
+    let fast = by_recovery_code(&challenge(&authority, "sliding").await, &codes[1]);
+    let mut held = authority.gate.hold_next_commit();
+    let slow = authority.spawn(request(Method::POST, FACTOR, &Credential::None, &slow));
+    held.reached().await;
+    answer(&authority, fast).await.expect(StatusCode::CREATED);
+    held.release();
+    slow.await.unwrap().expect(StatusCode::CREATED);
+    let (_, secrets) = authority.app.store.user_secrets(alice).await.unwrap().unwrap();
+    assert_eq!(secrets.recovery_codes.len(), 8);
+    for spent in &codes[..2] {
+        let again = by_recovery_code(&challenge(&authority, "sliding").await, spent);
+        answer(&authority, again).await.expect_error(400, "invalid_code");
+    }
+}
+
+#[tokio::test]
+async fn a_right_code_that_loses_to_a_wrong_one_is_judged_again() {
+    let authority = TestAuthority::start().await;
+    with_second_factor(&authority).await;
+    let challenge = challenge(&authority, "sliding").await;
+    let right = by_phone(&challenge, &authority.outbox.code());
+    let mut held = authority.gate.hold_next_commit();
+    let slow = authority.spawn(request(Method::POST, FACTOR, &Credential::None, &right));
+    held.reached().await;
+    answer(&authority, by_phone(&challenge, "")).await.expect_error(400, "invalid_code");
+    held.release();
+    slow.await.unwrap().expect(StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_right_code_that_loses_to_five_wrong_ones_comes_too_late() {
+    let authority = TestAuthority::start().await;
+    with_second_factor(&authority).await;
+    let challenge = challenge(&authority, "sliding").await;
+    let right = by_phone(&challenge, &authority.outbox.code());
+    let mut held = authority.gate.hold_next_commit();
+    let slow = authority.spawn(request(Method::POST, FACTOR, &Credential::None, &right));
+    held.reached().await;
+    for _ in 0..5 {
+        answer(&authority, by_phone(&challenge, "")).await.expect_error(400, "invalid_code");
+    }
+    held.release();
+    slow.await.unwrap().expect_error(400, "invalid_challenge");
 }
 
 #[tokio::test]

@@ -4,11 +4,7 @@
 mod support;
 
 use http::{Method, StatusCode, header};
-use reseal_core::auth::Amr;
 use reseal_core::user::UserPatch;
-use reseal_core::{Acr, Strength};
-use reseal_server::http::caller::Origin;
-use reseal_server::session::login::{StartLogin, start_session};
 use serde_json::{Value, json};
 use support::{
     Answer, Credential, NUMBER, OTHER_NUMBER, PASSWORD, START, TestAuthority, other_than, request,
@@ -200,27 +196,40 @@ async fn if_match_lets_only_the_revision_it_names_be_changed() {
     authority.send(change("Bad", "2")).await.expect_error(400, "invalid_request");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_session_that_ends_meanwhile_changes_nothing() {
+#[tokio::test]
+async fn a_session_that_ends_between_reading_and_writing_changes_nothing() {
     let authority = TestAuthority::start().await;
-    for round in 0..20 {
-        let name = format!("user{round}");
-        let user = authority.user(&name).await;
-        let login = authority.login("sliding", &name).await.credential();
-        let answers = authority
-            .send_all([
-                request(Method::PATCH, "/v1/me", &login, &json!({ "name": "Changed" })),
-                request(Method::DELETE, "/v1/session", &login, &Value::Null),
-            ])
-            .await;
-        answers[1].expect(StatusCode::NO_CONTENT);
-        let changed = authority.record(user).await.revision == 2;
-        assert_eq!(answers[0].status.as_u16(), if changed { 200 } else { 401 }, "{}", answers[0].body);
-        authority
-            .patch("/v1/me", &login, json!({ "name": "Later" }))
-            .await
-            .expect_error(401, "invalid_token");
-    }
+    let alice = authority.user("alice").await;
+    let login = authority.login("sliding", "alice").await.credential();
+    let mut held = authority.gate.hold_next_commit();
+    let change = request(Method::PATCH, "/v1/me", &login, &json!({ "name": "Changed" }));
+    let change = authority.spawn(change);
+    held.reached().await;
+    authority.delete("/v1/session", &login).await.expect(StatusCode::NO_CONTENT);
+    held.release();
+    let over = change.await.unwrap();
+    over.expect_error(401, "invalid_token");
+    assert_eq!(over.body["reason"], "signed_out");
+    assert_eq!(authority.record(alice).await.revision, 1);
+}
+
+#[tokio::test]
+async fn the_slower_of_two_changes_is_made_to_the_newest_record() {
+    let authority = TestAuthority::start().await;
+    let alice = authority.user("alice").await;
+    let login = authority.login("cookie", "alice").await.credential();
+    let mut held = authority.gate.hold_next_commit();
+    let slow = authority.spawn(request(Method::PATCH, "/v1/me", &login, &json!({ "name": "Changed" })));
+    held.reached().await;
+    let roles = UserPatch { roles: Some(vec!["admin".to_owned()]), ..UserPatch::default() };
+    authority.patch_user(alice, roles).await;
+    held.release();
+    let slow = slow.await.unwrap();
+    slow.expect(StatusCode::OK);
+    assert_eq!(
+        (&slow.body["user"]["name"], &slow.body["user"]["roles"], slow.header("etag")),
+        (&"Changed".into(), &json!(["admin"]), Some("\"3\""))
+    );
 }
 
 // The phone
@@ -561,6 +570,30 @@ async fn a_touch_that_races_a_second_factor_loses_neither() {
     }
 }
 
+#[tokio::test]
+async fn a_second_factor_decided_on_before_a_touch_keeps_both() {
+    let authority = TestAuthority::start().await;
+    authority.user("alice").await;
+    let cookie = authority.login("cookie", "alice").await.credential();
+    authority.advance(7 * 86_400);
+    let body = json!({ "phone_number": NUMBER, "current_password": PASSWORD });
+    let started = authority.post("/v1/me/phone", &cookie, body).await;
+    let body = answer(&started.body["challenge"], &authority.outbox.code());
+    let mut held = authority.gate.hold_next_commit();
+    let verify = authority.spawn(request(Method::POST, "/v1/me/phone/verify", &cookie, &body));
+    held.reached().await;
+    let touched = authority.post("/v1/session/renew", &cookie, Value::Null).await;
+    assert_eq!((&touched.body["renewed"], &touched.body["session"]["acr"]), (&true.into(), &"aal1".into()));
+    held.release();
+    let on = verify.await.unwrap();
+    on.expect(StatusCode::OK);
+    let seen = authority.get("/v1/session", &on.credential()).await;
+    assert_eq!(
+        (&seen.body["acr"], &seen.body["idle_expires_at"]),
+        (&"aal2".into(), &touched.body["session"]["idle_expires_at"])
+    );
+}
+
 // The password
 
 #[tokio::test]
@@ -658,28 +691,32 @@ async fn a_login_whose_password_was_right_before_the_change_starts_no_session_af
     let authority = TestAuthority::start().await;
     let alice = authority.user("alice").await;
     let mine = authority.login("sliding", "alice").await.credential();
-    let client = authority.app.store.client(&"refresh".parse().unwrap()).await.unwrap().unwrap();
-    // What a login holds between finding the password right and starting the session.
-    let user = authority.record(alice).await;
-    let (now, origin) = (authority.app.clock.now(), Origin::default());
-    let start = || {
-        start_session(
-            &authority.app,
-            StartLogin {
-                user: &user,
-                client: &client,
-                strength: Strength { acr: Acr::Aal1, amr: Amr::PWD, authenticated_at: now },
-                scope: client.scope.clone(),
-                origin: &origin,
-                now,
-                extra_writes: Vec::new(),
-            },
-        )
-    };
-    start().await.unwrap();
+    let login = json!({ "client_id": "refresh", "username": "alice", "password": PASSWORD });
+    let mut held = authority.gate.hold_next_commit();
+    let login = authority.spawn(request(Method::POST, "/v1/session", &Credential::None, &login));
+    held.reached().await;
     let change = json!({ "current_password": PASSWORD, "new_password": NEW_PASSWORD });
     authority.put("/v1/me/password", &mine, change).await.expect(StatusCode::OK);
-    assert_eq!(start().await.unwrap_err().code(), "invalid_credentials");
+    held.release();
+    login.await.unwrap().expect_error(401, "invalid_credentials");
+    assert_eq!(authority.app.store.sessions_of_user(alice, None, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_that_starts_while_the_password_changes_is_ended_with_the_others() {
+    let authority = TestAuthority::start().await;
+    authority.user("alice").await;
+    let mine = authority.login("sliding", "alice").await.credential();
+    let body = json!({ "current_password": PASSWORD, "new_password": NEW_PASSWORD });
+    let mut held = authority.gate.hold_next_commit();
+    let change = authority.spawn(request(Method::PUT, "/v1/me/password", &mine, &body));
+    held.reached().await;
+    let other = authority.login("refresh", "alice").await;
+    held.release();
+    change.await.unwrap().expect(StatusCode::OK);
+    let over = authority.refresh("refresh", &other).await;
+    over.expect_error(400, "invalid_grant");
+    assert_eq!(over.body["reason"], "password_changed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

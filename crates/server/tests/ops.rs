@@ -260,6 +260,7 @@ async fn metrics_count_what_happened_by_route_and_never_by_what_callers_choose()
         r#"reseal_http_requests_total{route="/v1/session",method="OTHER",status="405"} 1"#,
         r#"reseal_http_request_duration_seconds_count{route="/oauth/token",method="POST"} 1"#,
         "reseal_event_seq 1",
+        "reseal_store_queue 0",
         concat!("reseal_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
         assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");

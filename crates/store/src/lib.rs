@@ -150,6 +150,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the store answers reads and writes.
     async fn check(&self) -> Result<(), StoreError>;
+
+    /// How many writes wait, for metrics; 0 where nothing queues.
+    fn queued(&self) -> usize {
+        0
+    }
 }
 
 /// Runs a decision that also returns something for the caller; see [`Store::update_session`].

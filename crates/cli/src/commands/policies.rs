@@ -57,7 +57,10 @@ pub(crate) async fn run(command: PoliciesCommand) -> anyhow::Result<()> {
     out.line("")?;
     match sessions {
         None => {
-            out.line(format_args!("there is no data folder {} to compare with", config.store.data.display()))?
+            out.line(format_args!(
+                "there is no data folder {} to compare with",
+                config.store.data.display()
+            ))?;
         }
         Some(Sessions { open, ended }) if ended.is_empty() => {
             out.line(format_args!("none of {} would end", words::count(open, "live session")))?;

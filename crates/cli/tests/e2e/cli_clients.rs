@@ -1,6 +1,6 @@
 //! `reseal clients`.
 
-use crate::support::{Folder, Server};
+use crate::support::{Folder, Server, eventually};
 use serde_json::json;
 
 #[test]
@@ -71,12 +71,7 @@ fn a_secret_is_shown_once_works_and_is_void_once_it_is_rotated() {
     let rotated = server.run("clients rotate-secret backend --json").json();
     let second = rotated["client_secret"].as_str().unwrap();
     // The server sees changes of other processes within a second.
-    for _ in 0..100 {
-        if token(first) == 401 {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    assert!(eventually(|| token(first) == 401));
     assert_eq!((token(first), token(second)), (401, 200));
 }
 

@@ -1,6 +1,6 @@
 //! `reseal keys`.
 
-use crate::support::{Folder, Server};
+use crate::support::{Folder, Server, eventually};
 use serde_json::Value;
 
 fn signing(keys: &[Value], state: &str) -> Vec<String> {
@@ -33,13 +33,7 @@ fn a_withdrawn_key_verifies_nothing_and_another_signs() {
     let keys = server.run(&format!("keys withdraw {kid} --yes --json")).lines();
     assert_eq!(signing(&keys, "withdrawn"), [kid]);
     assert_eq!(signing(&keys, "active").len(), 1);
-    for _ in 0..100 {
-        if server.session_status(&login) == 401 {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    assert_eq!(server.session_status(&login), 401);
+    assert!(eventually(|| server.session_status(&login) == 401));
     let fresh = server.login("refresh");
     assert_eq!(server.session_status(&fresh), 200);
     server.run("keys withdraw --yes nonsense").fails(1, "there is no signing key");

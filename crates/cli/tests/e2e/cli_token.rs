@@ -1,8 +1,8 @@
 //! `reseal token`.
 
 use crate::support::{Folder, Ran, Server};
-use aws_lc_rs::rand::SystemRandom;
 use reseal_jose::{Algorithm, JwkSet, SigningKey};
+use reseal_server::random::Random;
 use serde_json::{Value, json};
 
 const NOW: i64 = 1_800_000_000;
@@ -10,14 +10,14 @@ const NOW: i64 = 1_800_000_000;
 /// A key, its published set in `jwks.json`, and a folder to work in.
 struct Signer {
     key: SigningKey,
-    random: SystemRandom,
+    random: Random,
     folder: Folder,
 }
 
 impl Signer {
     fn new(algorithm: Algorithm) -> Self {
-        let random = SystemRandom::new();
-        let key = SigningKey::generate(algorithm, &random).unwrap();
+        let random = Random::new();
+        let key = SigningKey::generate(algorithm, random.source()).unwrap();
         let folder = Folder::new();
         let set = JwkSet { keys: vec![key.public_jwk().clone()] };
         folder.write("jwks.json", serde_json::to_vec(&set).unwrap());
@@ -26,7 +26,7 @@ impl Signer {
     }
 
     fn sign(&self, typ: &str, payload: &[u8]) -> String {
-        self.key.sign(typ, payload, &self.random).unwrap()
+        self.key.sign(typ, payload, self.random.source()).unwrap()
     }
 
     fn token(&self, claims: &Value) -> String {
@@ -173,6 +173,8 @@ fn inspect_says_in_words_what_a_token_is() {
     let foreign = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl";
     let said = inspect("", foreign).ok();
     assert!(said.contains("\"sub\": \"ada\"") && said.contains("not valid"), "{said}");
+    let twice = inspect("", &signer.sign("JWT", b"{\"sub\":1,\"sub\":2}")).ok();
+    assert!(twice.contains("there twice"), "{twice}");
     inspect("", "nonsense").fails(1, "this is no token");
     let shown = inspect("", &signer.token(&json!({ "sub": "\u{9b}31m\u{7f}", "exp": NOW }))).ok();
     assert!(

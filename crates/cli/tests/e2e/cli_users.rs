@@ -59,7 +59,7 @@ fn names_are_taken_once_and_records_are_checked() {
     folder.run("users add ada --no-password").ok();
     folder.run("users add ADA --no-password").fails(1, "username is taken");
     folder.run("users add bob --no-password --email nonsense").fails(1, "email");
-    folder.run("users add bob --no-password --phone 12345").fails(1, "phone");
+    folder.run("users add bob --no-password --phone 12345").fails(2, "country code");
     folder.run("users add bob --no-password --phone-verified").fails(2, "--phone");
     folder.run("users set ada").fails(2, "nothing to set");
     folder.run("users set nobody --name x").fails(1, "there is no user");

@@ -12,7 +12,7 @@ use crate::http::caller::Origin;
 use crate::http::client_auth::ClientCredentials;
 use crate::http::error::{ApiError, ApiResult, ErrorBody};
 use crate::http::query::Query;
-use crate::session::login::{StartLogin, granted_scope, start_session};
+use crate::session::login::{StartLogin, session_scope, start_session};
 use axum::Json;
 use axum::extract::{Path, State};
 use http::{HeaderMap, StatusCode};
@@ -146,7 +146,7 @@ async fn start(
     let strength = strength(&body, admin.now)?;
     let user = app.store.user(user_id(&id)?).await?.ok_or_else(no_user)?;
     let client = named_client(&app, &admin, (&headers, &body)).await?;
-    let scope = granted_scope(&client, body.scope.as_deref())?;
+    let scope = session_scope(&client, body.scope.as_deref())?;
     if user.disabled {
         return Err(ApiError::conflict("The user is disabled."));
     }

@@ -69,7 +69,8 @@ impl Config {
             line: text[..offset.min(text.len())].matches('\n').count() + 1,
             reason,
         };
-        let parse_error = |e: toml::de::Error| invalid(e.span().map_or(0, |s| s.start), e.message().to_owned());
+        let parse_error =
+            |e: toml::de::Error| invalid(e.span().map_or(0, |s| s.start), e.message().to_owned());
         let config: Self = toml::from_str(text).map_err(parse_error)?;
         let spans: Spans = toml::from_str(text).map_err(parse_error)?;
         config.check().map_err(|fault| invalid(spans.find(&fault), fault.to_string()))?;
@@ -169,7 +170,8 @@ impl std::fmt::Display for Fault {
 impl Spans {
     /// The byte at which the faulty key (or else its table) stands.
     fn find(&self, fault: &Fault) -> usize {
-        let of = |table: &BTreeMap<String, Spanned<toml::Value>>| table.get(fault.key).map(|s| s.span().start);
+        let of =
+            |table: &BTreeMap<String, Spanned<toml::Value>>| table.get(fault.key).map(|s| s.span().start);
         let found = match (fault.table, &fault.policy) {
             ("policies", Some(name)) => {
                 self.policies.get(name).map(|p| of(p.as_ref()).unwrap_or_else(|| p.span().start))
@@ -200,7 +202,9 @@ mod tests {
 
     #[test]
     fn every_message_names_the_line() {
-        assert!(error("issuer = 'https://a.example'\n\n[server]\nlissten = 1\n").starts_with("reseal.toml:4: "));
+        assert!(
+            error("issuer = 'https://a.example'\n\n[server]\nlissten = 1\n").starts_with("reseal.toml:4: ")
+        );
         let idle = "[policies.web]\nkind = 'sliding'\naccess_ttl = '5m'\nidle_ttl = '2h'\nmax_ttl = '1h'\n";
         assert!(error(idle).starts_with("reseal.toml:4: policies.web: idle_ttl: "), "{}", error(idle));
         let missing = "\n[policies.web]\nkind = 'sliding'\naccess_ttl = '5m'\n";

@@ -146,7 +146,12 @@ impl Default for ServerConfig {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self { data: PathBuf::from("reseal-data"), queue: 4096, timeout: secs(5), keep_ended: secs(30 * 86_400) }
+        Self {
+            data: PathBuf::from("reseal-data"),
+            queue: 4096,
+            timeout: secs(5),
+            keep_ended: secs(30 * 86_400),
+        }
     }
 }
 

@@ -200,7 +200,12 @@ impl Authority {
         }
     }
 
-    fn token_answer(&self, grant: Grant<'_>, life: AccessLife, status: StatusCode) -> ApiResult<CredentialAnswer> {
+    fn token_answer(
+        &self,
+        grant: Grant<'_>,
+        life: AccessLife,
+        status: StatusCode,
+    ) -> ApiResult<CredentialAnswer> {
         let Grant { session, user, client, strength, scope, now, .. } = grant;
         let minted = self.mint(SessionToken { session, user, client, strength, scope, life }, now)?;
         let body = CredentialBody {

@@ -64,7 +64,9 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for FormBody<T> {
         .await
         .map(|axum::Form(value)| Self(value))
         .map_err(|_| {
-            ApiError::invalid_request("The body is not a form with the parameters this call takes, each at most once.")
+            ApiError::invalid_request(
+                "The body is not a form with the parameters this call takes, each at most once.",
+            )
         })
     }
 }

@@ -63,7 +63,9 @@ impl FromRequestParts<App> for Caller {
         let now = app.clock.now();
         match credential(app, &parts.headers)? {
             Some(Credential::Bearer(token)) => from_token(app, &token, now).await,
-            Some(Credential::Cookie(value)) => from_cookie(app, &value, (&parts.method, &parts.headers), now).await,
+            Some(Credential::Cookie(value)) => {
+                from_cookie(app, &value, (&parts.method, &parts.headers), now).await
+            }
             None => Err(ApiError::unauthenticated()),
         }
     }
@@ -79,9 +81,15 @@ impl Caller {
 }
 
 async fn from_token(app: &Authority, token: &str, now: Timestamp) -> ApiResult<Caller> {
-    let claims = verify_bearer(app, token, now)?;
+    let claims = match verify_bearer(app, token, now) {
+        Ok(claims) => claims,
+        Err(refused) => return Err(why_expired(app, token, now).await?.unwrap_or(refused)),
+    };
     let (Some(sid), Some(presented)) = (claims.sid, claims.presented()) else {
-        return Err(ApiError::forbidden("no_session", "This call is for the user of a session, not for a client."));
+        return Err(ApiError::forbidden(
+            "no_session",
+            "This call is for the user of a session, not for a client.",
+        ));
     };
     let refused = || ApiError::invalid_token("The access token belongs to no session.");
     let snapshot = app.store.session(sid).await?.ok_or_else(refused)?;
@@ -102,6 +110,16 @@ async fn from_token(app: &Authority, token: &str, now: Timestamp) -> ApiResult<C
         scope,
         now,
     })
+}
+
+/// The holder of an expired token is told why its session is over, if it is. `None`: it lives, or the token
+/// is not ours at all.
+async fn why_expired(app: &Authority, token: &str, now: Timestamp) -> ApiResult<Option<ApiError>> {
+    let Ok(OwnClaims { sid: Some(sid), client_id, .. }) = app.verify_access_token(token, now, true) else {
+        return Ok(None);
+    };
+    let found = app.store.session(sid).await?.filter(|s| s.session.client_id == client_id);
+    Ok(found.and_then(|s| live_policy(app, &s.session, now).err()))
 }
 
 async fn from_cookie(
@@ -171,7 +189,9 @@ pub fn live_policy(app: &Authority, session: &Session, now: Timestamp) -> ApiRes
 /// The client of a session; without it (disabled, deleted) the session is over.
 async fn client_of(app: &Authority, session: &Session) -> ApiResult<Arc<Client>> {
     crate::ops::access::note_client(&session.client_id);
-    app.client(&session.client_id).await?.ok_or_else(|| ApiError::session_over(reseal_core::EndReason::Revoked))
+    app.client(&session.client_id)
+        .await?
+        .ok_or_else(|| ApiError::session_over(reseal_core::EndReason::Revoked))
 }
 
 /// Verifies a bearer token of ours.
@@ -242,9 +262,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Origin {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
         let ip = parts.extensions.get::<Peer>().map(|p| p.0);
-        let user_agent = parts.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok()).map(|ua| {
-            ua.chars().filter(|c| !c.is_control()).take(Session::USER_AGENT_MAX).collect()
-        });
+        let user_agent = parts
+            .headers
+            .get(header::USER_AGENT)
+            .and_then(|v| v.to_str().ok())
+            .map(|ua| ua.chars().filter(|c| !c.is_control()).take(Session::USER_AGENT_MAX).collect());
         Ok(Self { ip, user_agent })
     }
 }

@@ -26,9 +26,11 @@ impl ClientCredentials {
     /// From the `Authorization: Basic` header and the parameters of the body. Both at once is an error
     /// (RFC 6749 §2.3: one method per request), unless they name the same client without a secret.
     pub fn read(headers: &HeaderMap, id: Option<&str>, secret: Option<&str>) -> ApiResult<Self> {
-        let of_body = Self { id: id.map(str::to_owned), secret: secret.map(|s| s.to_owned().into()), basic: false };
+        let of_body =
+            Self { id: id.map(str::to_owned), secret: secret.map(|s| s.to_owned().into()), basic: false };
         let Some(mut of_header) = basic(headers)? else { return Ok(of_body) };
-        if of_body.secret.is_some() || of_body.id.as_ref().is_some_and(|id| Some(id) != of_header.id.as_ref()) {
+        if of_body.secret.is_some() || of_body.id.as_ref().is_some_and(|id| Some(id) != of_header.id.as_ref())
+        {
             return Err(ApiError::invalid_request(
                 "The client authenticates twice, in the header and in the body. Use one of them.",
             ));
@@ -98,7 +100,9 @@ impl Authority {
         crate::ops::access::note_client(&client.id);
         match (&client.secret_hash, &given.secret) {
             (None, None) => Ok(client),
-            (Some(hash), Some(secret)) if secret.len() <= ClientCredentials::MAX && SecretHash::of(secret) == *hash => {
+            (Some(hash), Some(secret))
+                if secret.len() <= ClientCredentials::MAX && SecretHash::of(secret) == *hash =>
+            {
                 Ok(client)
             }
             // A public client that sends an empty secret, as some libraries do, is still public.
@@ -111,7 +115,10 @@ impl Authority {
     }
 
     /// As [`Self::authenticate_client`], for calls that only confidential clients may make.
-    pub async fn authenticate_confidential_client(&self, given: &ClientCredentials) -> ApiResult<Arc<Client>> {
+    pub async fn authenticate_confidential_client(
+        &self,
+        given: &ClientCredentials,
+    ) -> ApiResult<Arc<Client>> {
         let client = self.authenticate_client(given).await?;
         if client.is_confidential() { Ok(client) } else { Err(invalid_client(given.basic)) }
     }

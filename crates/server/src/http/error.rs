@@ -104,7 +104,10 @@ impl ApiError {
     /// 403 `insufficient_scope` (RFC 6750 §3.1).
     pub fn insufficient_scope(scope: &str) -> Self {
         Self::new(StatusCode::FORBIDDEN, "insufficient_scope", format!("This needs the scope {scope}."))
-            .header(header::WWW_AUTHENTICATE, &format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""))
+            .header(
+                header::WWW_AUTHENTICATE,
+                &format!("Bearer error=\"insufficient_scope\", scope=\"{scope}\""),
+            )
     }
 
     /// 403: understood, and not allowed.

@@ -69,9 +69,12 @@ fn covers(listed: &str, origin: &str) -> bool {
 /// The entry that stands for all ports of the origin's host, if it is this machine.
 pub(crate) fn any_port(origin: &str) -> Option<&'static str> {
     let is_port = |rest: &str| {
-        rest.is_empty() || rest.strip_prefix(':').is_some_and(|p| !p.starts_with('+') && p.parse::<u16>().is_ok())
+        rest.is_empty()
+            || rest.strip_prefix(':').is_some_and(|p| !p.starts_with('+') && p.parse::<u16>().is_ok())
     };
-    let means = |entry: &str| entry.strip_suffix(":*").and_then(|host| origin.strip_prefix(host)).is_some_and(is_port);
+    let means = |entry: &str| {
+        entry.strip_suffix(":*").and_then(|host| origin.strip_prefix(host)).is_some_and(is_port)
+    };
     ANY_LOOPBACK_PORT.into_iter().find(|entry| means(entry))
 }
 
@@ -116,7 +119,8 @@ impl Authority {
             headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
             headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
         } else {
-            let exposed = HeaderValue::from_static("date, etag, renewed-access-token, retry-after, www-authenticate");
+            let exposed =
+                HeaderValue::from_static("date, etag, renewed-access-token, retry-after, www-authenticate");
             headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
         }
         Some(headers)
@@ -139,7 +143,10 @@ mod tests {
     #[test]
     fn state_changes_need_the_right_origin() {
         assert!(allowed(&Method::POST, &[("sec-fetch-site", "same-origin")]));
-        assert!(allowed(&Method::POST, &[("sec-fetch-site", "cross-site"), ("origin", "https://app.example")]));
+        assert!(allowed(
+            &Method::POST,
+            &[("sec-fetch-site", "cross-site"), ("origin", "https://app.example")]
+        ));
         assert!(allowed(&Method::POST, &[("origin", "https://auth.example")]));
         assert!(allowed(&Method::GET, &[("sec-fetch-site", "cross-site")]));
         for refused in [
@@ -184,7 +191,14 @@ mod tests {
     #[test]
     fn origins_have_no_path_or_wildcard() {
         assert!(is_origin("https://app.example") && is_origin("http://127.0.0.1:3000"));
-        for bad in ["https://app.example/", "https://*.example", "app.example", "https://u@a.example", "ftp://a", "HTTPS://A"] {
+        for bad in [
+            "https://app.example/",
+            "https://*.example",
+            "app.example",
+            "https://u@a.example",
+            "ftp://a",
+            "HTTPS://A",
+        ] {
             assert!(!is_origin(bad), "{bad}");
         }
     }

@@ -104,7 +104,9 @@ async fn of_access_token(app: &App, asker: &Client, token: &str, now: Timestamp)
         revision = Some(found.user.revision);
     }
     let payload = Jws::parse(token).ok().map(|jws| jws.dangerous_unverified_payload().to_vec());
-    let Some(Value::Object(mut all)) = payload.and_then(|p| serde_json::from_slice(&p).ok()) else { return Ok(None) };
+    let Some(Value::Object(mut all)) = payload.and_then(|p| serde_json::from_slice(&p).ok()) else {
+        return Ok(None);
+    };
     let scope = claims.scope.intersection(&client.scope);
     all.insert("scope".into(), scope.to_string().into());
     all.insert("active".into(), true.into());
@@ -117,7 +119,12 @@ async fn of_access_token(app: &App, asker: &Client, token: &str, now: Timestamp)
 }
 
 /// What a refresh token stands for, told to the client that holds it only.
-async fn of_refresh_token(app: &App, asker: &Client, token: &str, now: Timestamp) -> ApiResult<Option<Value>> {
+async fn of_refresh_token(
+    app: &App,
+    asker: &Client,
+    token: &str,
+    now: Timestamp,
+) -> ApiResult<Option<Value>> {
     let Ok(token) = refresh::authenticate(app, token).await else { return Ok(None) };
     let Some(found) = app.store.session(token.session_id).await? else { return Ok(None) };
     let session = &found.session;

@@ -24,7 +24,10 @@ pub(super) async fn refresh(
     origin: Origin,
 ) -> ApiResult<CredentialAnswer> {
     let now = app.clock.now();
-    let text = request.refresh_token.as_ref().ok_or_else(|| ApiError::invalid_request("refresh_token is missing."))?;
+    let text = request
+        .refresh_token
+        .as_ref()
+        .ok_or_else(|| ApiError::invalid_request("refresh_token is missing."))?;
     let token = authenticate(app, text).await?;
     if let Some(access_token) = &request.access_token {
         check_same_session(app, access_token, &token, now)?;
@@ -41,9 +44,10 @@ pub(super) async fn refresh(
         on_rollback: app.on_rollback(),
         policies: Arc::clone(&app.policies),
     };
-    let decided = reseal_store::decide(&*app.store, token.session_id, app.event_until(now), move |s| attempt.decide(s))
-        .await?
-        .ok_or_else(not_ours)?;
+    let decided =
+        reseal_store::decide(&*app.store, token.session_id, app.event_until(now), move |s| attempt.decide(s))
+            .await?
+            .ok_or_else(not_ours)?;
     answer(app, client, decided, now)
 }
 
@@ -160,8 +164,10 @@ fn answer(app: &App, client: &Client, decided: Decided, now: Timestamp) -> ApiRe
         Decided::InvalidScope => Err(invalid_scope()),
         Decided::Superseded => {
             app.metrics.refresh("late");
-            Err(ApiError::invalid_grant("This refresh token was replaced a moment ago; use the newer one. The session lives.")
-                .reason(reseal_core::touch::SUPERSEDED))
+            Err(ApiError::invalid_grant(
+                "This refresh token was replaced a moment ago; use the newer one. The session lives.",
+            )
+            .reason(reseal_core::touch::SUPERSEDED))
         }
         Decided::Reuse => {
             app.metrics.refresh("theft");

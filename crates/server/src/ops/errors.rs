@@ -66,6 +66,7 @@ pub(super) fn panicked() -> ApiError {
 /// 408: the body did not come in time.
 pub(super) fn body_too_slow() -> ApiError {
     ApiError::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "The body did not arrive in time.")
+        .header(header::CONNECTION, "close")
 }
 
 /// 503: the answer was not there in time.

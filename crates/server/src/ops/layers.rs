@@ -13,8 +13,9 @@ use axum::body::{Body, HttpBody as _};
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -191,23 +192,36 @@ fn header_bytes(request: &Request) -> usize {
 }
 
 /// The request with its body read, `max` bytes at most, whatever its handler does with it.
+///
+/// What is too large is read on and dropped for a while: a connection that is closed while its peer still
+/// sends can lose the answer on the way.
 async fn with_body(request: Request, max: usize) -> Result<Request, ApiError> {
     let size = request.body().size_hint();
     if request.body().is_end_stream() || size.exact() == Some(0) {
         return Ok(request);
     }
-    let too_large =
-        || ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The body is too large.");
-    if size.lower() > u64::try_from(max).unwrap_or(u64::MAX) {
-        return Err(too_large());
-    }
-    let (parts, body) = request.into_parts();
-    let read = Limited::new(body, max).collect().await.map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() {
-            too_large()
-        } else {
-            ApiError::invalid_request("The body could not be read.")
+    let (parts, mut body) = request.into_parts();
+    let (mut read, mut seen) = (BytesMut::new(), 0);
+    while seen <= max + DROPPED_MAX && size.lower() <= bytes(max + DROPPED_MAX) {
+        let Some(frame) = body.frame().await else { break };
+        let frame = frame.map_err(|_| ApiError::invalid_request("The body could not be read."))?;
+        let Ok(data) = frame.into_data() else { continue };
+        seen += data.len();
+        if seen <= max {
+            read.extend_from_slice(&data);
         }
-    })?;
-    Ok(Request::from_parts(parts, Body::from(read.to_bytes())))
+    }
+    if seen > max || size.lower() > bytes(max) {
+        let error =
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", "The body is too large.");
+        return Err(error.header(header::CONNECTION, "close"));
+    }
+    Ok(Request::from_parts(parts, Body::from(read.freeze())))
+}
+
+/// Bytes of a body that are read although it is too large.
+const DROPPED_MAX: usize = 1024 * 1024;
+
+fn bytes(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
 }

@@ -248,6 +248,8 @@ fn gauges(app: &Authority, text: &mut String) {
     });
     let age = now.since(read_at).as_secs_f64();
     line("gauge", "reseal_event_log_age_seconds", "Time since this node last read the event log.", age);
+    let queued = u32::try_from(app.store.queued()).map_or(f64::INFINITY, f64::from);
+    line("gauge", "reseal_store_queue", "Writes that wait for the store.", queued);
     if let Some(process) = process::read() {
         line("counter", "process_cpu_seconds_total", "User and system time.", process.cpu_seconds);
         line("gauge", "process_resident_memory_bytes", "Resident memory.", process.resident_bytes);

@@ -131,7 +131,7 @@ async fn factor(
         extra_writes.extend(
             spent.map(|secrets| without_code(&app, &user, secrets, pending.now)).into_iter().flatten(),
         );
-        extra_writes.extend(replaced_session(&app, &headers, pending.now));
+        extra_writes.extend(replaced_session(&app, &pending.client, &headers, pending.now));
         let login = StartLogin {
             user: &user,
             client: &pending.client,

@@ -87,7 +87,11 @@ pub fn routes() -> OpenApiRouter<App> {
         (status = 503, description = "Try again; see Retry-After", body = ErrorBody),
     )
 )]
-async fn list(State(app): State<App>, caller: Caller, Query(page): Query<PageQuery>) -> ApiResult<Json<DevicePage>> {
+async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Query(page): Query<PageQuery>,
+) -> ApiResult<Json<DevicePage>> {
     let limit = page.limit.unwrap_or(50);
     if !(1..=200).contains(&limit) {
         return Err(ApiError::invalid_request("limit must lie between 1 and 200."));

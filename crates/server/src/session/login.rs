@@ -17,7 +17,7 @@ use reseal_core::credential::UnverifiedSessionCookie;
 use reseal_core::event::EndReason;
 use reseal_core::session::NewSession;
 use reseal_core::user::UserSecrets;
-use reseal_core::{Acr, Client, Scope, Session, SessionId, Strength, Timestamp, User};
+use reseal_core::{Acr, Client, PolicyKind, Scope, Session, SessionId, Strength, Timestamp, User};
 use reseal_store::{Commit, CommitError, Conflict, EndFilter, EndSessions, StartSession, Write};
 use serde::Deserialize;
 use std::time::Duration;
@@ -74,7 +74,7 @@ async fn login(
     let given = ClientCredentials::read(&headers, Some(&body.client_id), body.client_secret.as_deref())?;
     let client = app.authenticate_client(&given).await?;
     check_login_request(&headers, &app.issuer, &client.origins)?;
-    let scope = granted_scope(&client, body.scope.as_deref())?;
+    let scope = session_scope(&client, body.scope.as_deref())?;
 
     let user = check_password(&app, &body.username, body.password, (&origin, now)).await?;
     if user.has_second_factor() {
@@ -90,7 +90,7 @@ async fn login(
         scope,
         origin: &origin,
         now,
-        extra_writes: replaced_session(&app, &headers, now),
+        extra_writes: replaced_session(&app, &client, &headers, now),
     };
     let answer = start_session(&app, login).await?;
     app.metrics.login("success");
@@ -149,9 +149,11 @@ pub async fn start_session(app: &Authority, login: StartLogin<'_>) -> ApiResult<
     commit.writes.extend(change.timeline.into_iter().map(Write::Timeline));
     app.store.commit(commit).await.map_err(|error| match error {
         CommitError::Conflict(Conflict::EpochRaised | Conflict::UserChanged) => invalid_credentials(),
-        CommitError::Conflict(Conflict::ChallengeChanged) => {
-            ApiError::new(StatusCode::BAD_REQUEST, "invalid_challenge", "This challenge is over. Start again.")
-        }
+        CommitError::Conflict(Conflict::ChallengeChanged) => ApiError::new(
+            StatusCode::BAD_REQUEST,
+            "invalid_challenge",
+            "This challenge is over. Start again.",
+        ),
         other => other.into(),
     })?;
     app.metrics.session_started(policy.kind.as_str());
@@ -169,9 +171,19 @@ pub fn invalid_credentials() -> ApiError {
 
 /// The scope that a login gets: what was asked for, never more than the client may have.
 pub fn granted_scope(client: &Client, asked: Option<&str>) -> ApiResult<Scope> {
-    let Some(asked) = asked else { return Ok(client.scope.clone()) };
+    narrowed(client.scope.clone(), asked)
+}
+
+/// As [`granted_scope`], for a session. The authority's own scopes (`reseal:…`) are for clients
+/// themselves: that somebody can log in through one makes him no administrator.
+pub fn session_scope(client: &Client, asked: Option<&str>) -> ApiResult<Scope> {
+    narrowed(client.scope.without_prefix("reseal:"), asked)
+}
+
+fn narrowed(allowed: Scope, asked: Option<&str>) -> ApiResult<Scope> {
+    let Some(asked) = asked else { return Ok(allowed) };
     let asked: Scope = asked.parse().map_err(|_| invalid_scope())?;
-    if asked.is_subset(&client.scope) { Ok(asked) } else { Err(invalid_scope()) }
+    if asked.is_subset(&allowed) { Ok(asked) } else { Err(invalid_scope()) }
 }
 
 /// 400 `invalid_scope` (RFC 6749 §5.2).
@@ -238,9 +250,18 @@ pub fn busy(error: HashError) -> ApiError {
     ApiError::unavailable(Duration::from_secs(2))
 }
 
-/// A browser that logs in again leaves its old session: it ends in the same commit (ASVS 7.2.4). A
-/// planted or foreign cookie names nothing of ours and is ignored.
-pub(super) fn replaced_session(app: &Authority, headers: &HeaderMap, now: Timestamp) -> Vec<Write> {
+/// A browser whose cookie is replaced by this login leaves its old session: it ends in the same commit
+/// (ASVS 7.2.4). A planted or foreign cookie names nothing of ours and is ignored, and a login that gets
+/// tokens leaves the browser's cookie and its session alone.
+pub(super) fn replaced_session(
+    app: &Authority,
+    client: &Client,
+    headers: &HeaderMap,
+    now: Timestamp,
+) -> Vec<Write> {
+    if app.policies.find(&client.policy).is_none_or(|policy| policy.kind != PolicyKind::Cookie) {
+        return Vec::new();
+    }
     let cookie = caller::session_cookie(headers, app.cookie_name())
         .and_then(|value| UnverifiedSessionCookie::parse(&value).ok())
         .and_then(|cookie| app.keys.load().ring.authenticate_session_cookie(cookie).ok());

@@ -129,7 +129,9 @@ async fn renew_cookie(app: &App, caller: &Caller, generation: u32) -> ApiResult<
         .await?;
     }
     match used {
-        CookieUse::Accepted { session, strength, send: true, .. } => issue(app, caller, (&session, &user), strength),
+        CookieUse::Accepted { session, strength, send: true, .. } => {
+            issue(app, caller, (&session, &user), strength)
+        }
         CookieUse::Accepted { session, strength, renew_at, .. } => {
             let view = SessionView::new(&session, &caller.policy, strength, None);
             Ok(RenewAnswer::NotYet(NotRenewed { renewed: false, renew_at: Some(renew_at), session: view }))

@@ -10,10 +10,13 @@
 //! ```
 #![allow(dead_code, unreachable_pub, reason = "each test file is a crate of its own and uses a part of it")]
 
+pub mod gate;
+
 use async_trait::async_trait;
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use gate::Gate;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use reseal_core::claims::Projection;
@@ -29,7 +32,7 @@ use reseal_server::password::Password;
 use reseal_server::random::Random;
 use reseal_server::sms::{SmsError, TextMessages};
 use reseal_store::sqlite::Access;
-use reseal_store::{Commit, Write};
+use reseal_store::{Commit, Store, Write};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,6 +61,8 @@ pub const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 pub struct TestAuthority {
     pub app: App,
     pub outbox: Arc<Outbox>,
+    /// Between the authority and its store.
+    pub gate: Arc<Gate>,
     router: axum::Router,
     _folder: tempfile::TempDir,
 }
@@ -83,14 +88,16 @@ impl TestAuthority {
             (SERVICE, "app"),
         ] {
             let write = Write::CreateClient(Box::new(client(id, policy)));
-            reseal_store::Store::commit(&*store, Commit::of([write])).await.unwrap();
+            store.commit(Commit::of([write])).await.unwrap();
         }
+        let gate = Arc::new(Gate::new(store));
+        let store: Arc<dyn Store> = Arc::clone(&gate) as _;
         let mut app = reseal_server::start::open(config, store, Clock::manual(START), None).await.unwrap();
         let outbox = Arc::new(Outbox::default());
         let texts: Arc<dyn TextMessages> = Arc::clone(&outbox) as _;
         Arc::get_mut(&mut app).expect("nobody else holds it yet").texts = texts;
         let router = reseal_server::router::router(&app);
-        Self { app, outbox, router, _folder: folder }
+        Self { app, outbox, gate, router, _folder: folder }
     }
 
     /// Moves the clock.
@@ -155,12 +162,14 @@ impl TestAuthority {
         exchange(self.router.clone(), request).await
     }
 
-    /// Sends the requests at once, each in its own task.
+    /// Sends the request in a task of its own.
+    pub fn spawn(&self, request: Request<Body>) -> tokio::task::JoinHandle<Answer> {
+        tokio::spawn(exchange(self.router.clone(), request))
+    }
+
+    /// Sends the requests at once.
     pub async fn send_all(&self, requests: impl IntoIterator<Item = Request<Body>>) -> Vec<Answer> {
-        let tasks: Vec<_> = requests
-            .into_iter()
-            .map(|request| tokio::spawn(exchange(self.router.clone(), request)))
-            .collect();
+        let tasks: Vec<_> = requests.into_iter().map(|request| self.spawn(request)).collect();
         let mut answers = Vec::new();
         for task in tasks {
             answers.push(task.await.unwrap());

@@ -80,10 +80,12 @@ async fn survive<E: Engine>(engine: E, fault: Fault) -> Vec<StoreError> {
     let outcomes: Vec<_> = outcomes.await.into_iter().flatten().collect();
     assert_eq!(outcomes.len(), DURING);
     assert_eq!(found(&*store, 0).await, ALL, "reads go on");
+    assert!(fault == Fault::DiskFull || store.check().await.is_err(), "it does not say that all is well");
     assert!(engine.inject(&store, Fault::None).await);
     for i in 0..BEFORE {
         work(&*store, &user, 10_000 + i).await.expect("all is well again");
     }
+    store.check().await.unwrap();
     let store = reopen(&engine, store).await;
     for i in (0..BEFORE).chain(10_000..10_000 + BEFORE) {
         assert_eq!(found(&*store, i).await, ALL, "commit {i}");

@@ -80,6 +80,7 @@ macro_rules! conformance_tests {
             sessions {
                 every_field_of_a_session_comes_back
                 a_decision_sees_the_row_and_its_change_is_committed
+                what_was_undone_shows_in_no_later_session
                 a_decision_that_changes_nothing_writes_nothing
                 a_decision_on_no_session_is_not_run
                 a_session_is_replaced_only_by_its_next_version

@@ -1,7 +1,7 @@
 //! One session: its fields, its versions, its timeline.
 
 use super::*;
-use crate::{CommitError, Conflict, Snapshot, Write, decide};
+use crate::{CommitError, Conflict, EndFilter, EndSessions, Snapshot, Write, decide};
 use reseal_core::session::Change;
 use reseal_core::timeline::{TIMELINE_MAX, TimelineEntry};
 use reseal_core::{EndReason, EventKind, Session, TimelineKind};
@@ -64,6 +64,34 @@ pub async fn a_decision_sees_the_row_and_its_change_is_committed<E: Engine>(engi
     assert_eq!(events[0].event.until, UNTIL);
     let kind = EventKind::SessionEnded { sid: session.id, reason: EndReason::SignedOut };
     assert_eq!(events[0].event.kind, kind);
+}
+
+pub async fn what_was_undone_shows_in_no_later_session<E: Engine>(engine: E) {
+    let store = open(&engine).await;
+    let user = with_user(&*store, 1).await;
+    let named = |i: usize, text: &str| Session {
+        client_id: text.parse().unwrap(),
+        policy: text.parse().unwrap(),
+        scope: text.parse().unwrap(),
+        user_agent: Some(text.to_owned()),
+        ..session(i, &user)
+    };
+    // Started, read and ended, then undone: whatever an engine keeps of it must go.
+    let end = EndSessions {
+        filter: EndFilter::One(session_id(1)),
+        reason: EndReason::Revoked,
+        now: NOW,
+        ip: None,
+        event_until: UNTIL,
+    };
+    let fails = Write::TakeChallenge { id: challenge_id(1), version: 1 };
+    let undone = commit(&*store, [start(&named(1, "undone")), Write::EndSessions(end), fails]).await;
+    assert!(matches!(undone, Err(CommitError::Conflict(Conflict::ChallengeChanged))), "{undone:?}");
+    let done = named(2, "done");
+    commit(&*store, [start(&done)]).await.unwrap();
+    let seen = decide(&*store, done.id, UNTIL, |s: &Snapshot| (s.session.clone(), Change::default()));
+    assert_eq!(seen.await.unwrap().unwrap(), done);
+    assert_eq!(store.session(done.id).await.unwrap().unwrap().session, done);
 }
 
 pub async fn a_decision_that_changes_nothing_writes_nothing<E: Engine>(engine: E) {

@@ -273,4 +273,8 @@ impl Store for SqliteStore {
         self.last_event().await?;
         self.write_plain(Work::Check).await.map(drop)
     }
+
+    fn queued(&self) -> usize {
+        self.writer.as_ref().map_or(0, Writer::queued)
+    }
 }

@@ -192,6 +192,10 @@ fn open_writer(path: &Path, timeout: Duration) -> Result<Connection, Trouble> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(timeout)?;
+    // SQLite would open what it cannot write all the same, and fail at the first write.
+    if conn.is_readonly("main")? {
+        return Err(Trouble::ReadOnly);
+    }
     Ok(conn)
 }
 
@@ -276,6 +280,7 @@ fn check_magic(path: &Path) -> Result<(), OpenError> {
 enum Trouble {
     Newer(u32),
     Foreign,
+    ReadOnly,
     Unsuitable,
     Sqlite(rusqlite::Error),
 }
@@ -292,6 +297,7 @@ impl Trouble {
         match self {
             Self::Newer(found) => OpenError::Newer { path, found, known },
             Self::Foreign => OpenError::Foreign(path),
+            Self::ReadOnly => OpenError::ReadOnly(path),
             Self::Unsuitable => OpenError::Unsuitable(path),
             Self::Sqlite(error) => match error.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => OpenError::Full(path),

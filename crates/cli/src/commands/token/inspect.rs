@@ -91,7 +91,7 @@ async fn inspect_jws(
     args: &InspectArgs,
     (folder, now): (Option<&Folder>, Timestamp),
 ) -> anyhow::Result<Report> {
-    let Some((header, payload)) = decode(token) else {
+    let Some(Decoded { header, payload, payload_bytes }) = decode(token) else {
         // The parser knows best what is wrong.
         match Jws::parse(token) {
             Err(error) => bail!("this is no token: {error}"),
@@ -107,7 +107,7 @@ async fn inspect_jws(
         }
         Ok(jws) => check_signature(&jws, args, (folder, now), &mut report).await?,
     }
-    match Claims::parse(payload.to_string().as_bytes()) {
+    match Claims::parse(&payload_bytes) {
         Ok(claims) => {
             let issuer = folder.and_then(|f| f.config.issuer.as_deref());
             let expected = Expected { now, leeway: 0, issuer, audience: None };
@@ -123,13 +123,22 @@ async fn inspect_jws(
     Ok(report)
 }
 
-/// Header and payload of what looks like a JWS, also of one that we would refuse.
-fn decode(token: &str) -> Option<(Value, Value)> {
-    let mut parts = token.split('.').map(|part| {
-        let bytes = URL_SAFE_NO_PAD.decode(part.trim_end_matches('=')).ok()?;
-        serde_json::from_slice::<Value>(&bytes).ok().filter(Value::is_object)
-    });
-    Some((parts.next()??, parts.next()??))
+/// What looks like a JWS, decoded.
+struct Decoded {
+    header: Value,
+    payload: Value,
+    /// The payload as it was written: JSON says less than its text.
+    payload_bytes: Vec<u8>,
+}
+
+/// Decodes a JWS, also one that we would refuse.
+fn decode(token: &str) -> Option<Decoded> {
+    let bytes = |part: &str| URL_SAFE_NO_PAD.decode(part.trim_end_matches('=')).ok();
+    let object = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).ok().filter(Value::is_object);
+    let mut parts = token.split('.');
+    let header = object(&bytes(parts.next()?)?)?;
+    let payload_bytes = bytes(parts.next()?)?;
+    Some(Decoded { header, payload: object(&payload_bytes)?, payload_bytes })
 }
 
 fn kind(typ: Option<&str>) -> String {

@@ -1,6 +1,6 @@
 //! `reseal users add`.
 
-use super::set::{Attribute, parse_attribute};
+use super::set::{Attribute, parse_attribute, parse_phone};
 use super::view::UserView;
 use crate::folder::FolderArgs;
 use crate::input::PasswordArgs;
@@ -26,8 +26,8 @@ pub(crate) struct AddArgs {
     /// E-mail address
     #[arg(long)]
     email: Option<String>,
-    /// Phone number in E.164, for example +4915112345678
-    #[arg(long, value_name = "NUMBER")]
+    /// Phone number with country code, for example +4915112345678
+    #[arg(long, value_name = "NUMBER", value_parser = parse_phone)]
     phone: Option<String>,
     /// The number was proved to be the user's: make it the second factor
     #[arg(long, requires = "phone")]

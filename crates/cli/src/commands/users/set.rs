@@ -5,6 +5,7 @@ use crate::exit::misused;
 use crate::folder::FolderArgs;
 use reseal_core::User;
 use reseal_core::user::UserPatch;
+use reseal_server::sms::phone::{self, E164};
 use serde_json::Value;
 
 /// Changes members of a record; those that are not named stay.
@@ -32,8 +33,8 @@ pub(crate) struct SetArgs {
     /// Remove the e-mail address
     #[arg(long, conflicts_with = "email")]
     no_email: bool,
-    /// Phone number in E.164; another number than before is not verified
-    #[arg(long, value_name = "NUMBER")]
+    /// Phone number with country code; another number than before is not verified
+    #[arg(long, value_name = "NUMBER", value_parser = parse_phone)]
     phone: Option<String>,
     /// Remove the phone number, and with it the second factor
     #[arg(long, conflicts_with = "phone")]
@@ -68,6 +69,11 @@ pub(crate) struct SetArgs {
 pub(super) struct Attribute {
     pub(super) name: String,
     pub(super) value: Value,
+}
+
+/// Reads a phone number as people write it, checked against the numbering plans, into E.164.
+pub(super) fn parse_phone(text: &str) -> Result<String, String> {
+    phone::parse(text).map(E164::into_string).map_err(|e| e.to_string())
 }
 
 /// Reads `plan=gold`, `seats=5` or `tags=["a"]`.

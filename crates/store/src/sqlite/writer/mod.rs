@@ -37,7 +37,7 @@ pub(super) enum Work {
     Commit(Commit),
     End(EndSessions),
     Sweep(Sweep),
-    /// Nothing, in a transaction: whether writing is possible at all.
+    /// Whether writing is possible at all.
     Check,
     #[cfg(any(test, feature = "conformance"))]
     Inject(crate::conformance::Fault),
@@ -160,6 +160,8 @@ struct Loop {
     caches: Caches,
     /// Pages in the write-ahead log, as of the last commit.
     wal_pages: Arc<AtomicI32>,
+    /// Whether the last batch failed. Then a check really writes.
+    ailing: bool,
 }
 
 /// Why a transaction came to nothing.
@@ -181,7 +183,7 @@ impl Loop {
         if let Err(error) = hooked {
             tracing::error!(%error, "the size of the write-ahead log cannot be watched");
         }
-        Self { conn, caches: Caches::new(CACHE_BYTES), wal_pages }
+        Self { conn, caches: Caches::new(CACHE_BYTES), wal_pages, ailing: false }
     }
 
     fn run(mut self, queue: &Queue) {
@@ -210,7 +212,10 @@ impl Loop {
         let mut left_out: Vec<Option<StoreError>> = vec![None; batch.len()];
         loop {
             match self.try_commit(batch, &left_out) {
-                Ok(answers) => return answers,
+                Ok(answers) => {
+                    self.ailing = false;
+                    return answers;
+                }
                 Err(Aborted::By(i, error)) => {
                     self.roll_back();
                     tracing::error!(%error, "an item of a batch failed; the others are done again without it");
@@ -218,7 +223,12 @@ impl Loop {
                 }
                 Err(Aborted::ForAll(error)) => {
                     self.roll_back();
+                    self.ailing = true;
                     tracing::error!(%error, items = batch.len(), "a batch failed");
+                    if matches!(error, StoreError::Full(_)) {
+                        // The log then begins again at its start, in space that it has.
+                        self.checkpoint("PASSIVE");
+                    }
                     return left_out
                         .into_iter()
                         .map(|e| Err(e.unwrap_or_else(|| error.clone()).into()))
@@ -259,6 +269,11 @@ impl Loop {
             Work::Commit(commit) => tx.commit(commit).map(|()| Answer::Done),
             Work::End(end) => tx.end_sessions(end).map(Answer::Ended),
             Work::Sweep(sweep) => tx.sweep(sweep).map(Answer::Swept),
+            Work::Check if self.ailing => {
+                const MARK: &str = "INSERT OR REPLACE INTO meta (name, value) VALUES ('check', x'')";
+                self.conn.prepare_cached(MARK)?.execute([])?;
+                Ok(Answer::Done)
+            }
             Work::Check => Ok(Answer::Done),
             #[cfg(any(test, feature = "conformance"))]
             Work::Inject(_) => Ok(Answer::Done),
