@@ -139,6 +139,7 @@ macro_rules! conformance_tests {
             }
             sweeps {
                 a_sweep_takes_what_is_outdated_and_nothing_else
+                a_sweep_follows_a_deadline_that_moves
                 a_sweep_keeps_to_its_limit
             }
             races {

@@ -1,8 +1,9 @@
 //! Sweeping out what is outdated.
 
 use super::*;
-use crate::{Swept, Write};
+use crate::{Snapshot, Swept, Write, decide};
 use reseal_core::event::{Event, EventKind};
+use reseal_core::refresh::{OnRollback, Outcome, Presenter, rotate};
 use reseal_core::session::Ended;
 use reseal_core::{EndReason, Session, TimelineEntry, TimelineKind, Timestamp};
 use std::time::Duration;
@@ -58,6 +59,37 @@ pub async fn a_sweep_takes_what_is_outdated_and_nothing_else<E: Engine>(engine: 
     assert!(store.challenge(&challenge_id(2)).await.unwrap().is_some());
     assert_eq!(store.events_after(0, 10).await.unwrap()[0].seq, 2);
     assert_eq!(store.user(user.id).await.unwrap(), Some(user));
+}
+
+pub async fn a_sweep_follows_a_deadline_that_moves<E: Engine>(engine: E) {
+    let store = open(&engine).await;
+    let user = with_user(&*store, 1).await;
+    let session = Session { idle_expires_at: NOW + DAY, ..session(1, &user) };
+    commit(&*store, [start(&session)]).await.unwrap();
+    let used_on = async |day: u32| {
+        let decided = decide(&*store, session.id, UNTIL, move |s: &Snapshot| {
+            let token = ring().successor(&s.session).unwrap();
+            let at = (NOW + day * DAY, Presenter::default());
+            match rotate(&s.session, policy(), &token, OnRollback::Theft, at) {
+                Outcome::Issue { session, change, .. } => (session.idle_expires_at, change),
+                other => panic!("{other:?}"),
+            }
+        });
+        decided.await.unwrap().unwrap()
+    };
+    used_on(0).await;
+    let deadline = used_on(10).await;
+    assert!(deadline > NOW + 20 * DAY);
+    assert_eq!(store.sweep(NOW, deadline, 10).await.unwrap().sessions, 0, "it is in use");
+    assert_eq!(store.sweep(NOW, deadline + 2 * DAY, 10).await.unwrap().sessions, 1);
+
+    // And an end counts from when it was, however far the deadline.
+    let session = Session { idle_expires_at: NOW + 300 * DAY, ..session };
+    commit(&*store, [start(&session)]).await.unwrap();
+    let ended = session.end(EndReason::SignedOut, NOW, None).unwrap().session.unwrap();
+    commit(&*store, [Write::SwapSession(Box::new(ended))]).await.unwrap();
+    assert_eq!(store.sweep(NOW, NOW, 10).await.unwrap().sessions, 0);
+    assert_eq!(store.sweep(NOW, NOW + 2 * DAY, 10).await.unwrap().sessions, 1);
 }
 
 pub async fn a_sweep_keeps_to_its_limit<E: Engine>(engine: E) {

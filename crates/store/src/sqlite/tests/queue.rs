@@ -162,9 +162,6 @@ async fn a_batch_that_is_not_committed_is_refused_whole_and_leaves_nothing_in_a_
         let patch = UserPatch { name: Some(Some(name.to_owned())), ..UserPatch::default() };
         user.patched(&patch, crate::conformance::NOW).unwrap().unwrap()
     };
-    let seen = || async {
-        decide(&*store, session.id, UNTIL, |s: &Snapshot| (s.user.name.clone(), Change::default())).await
-    };
     let swap = |user| Write::SwapUser(Box::new(user), None);
 
     // In one batch: the record changes, and a decision sees the change. Then the commit fails.
@@ -194,9 +191,11 @@ async fn a_batch_that_is_not_committed_is_refused_whole_and_leaves_nothing_in_a_
     assert!(decided.await.unwrap().is_err(), "its answer would have told of what was not committed");
     store.inject(Fault::None).await.unwrap();
 
-    assert_eq!(seen().await.unwrap().unwrap(), user.name);
+    assert_eq!(store.session(session.id).await.unwrap().unwrap().user.name, user.name);
     commit(&*store, [swap(named("done"))]).await.unwrap();
-    assert_eq!(seen().await.unwrap().unwrap().as_deref(), Some("done"), "of the same version as the undone");
+    let seen = decide(&*store, session.id, UNTIL, |s: &Snapshot| (s.user.name.clone(), Change::default()));
+    let seen = seen.await.unwrap().unwrap();
+    assert_eq!(seen.as_deref(), Some("done"), "of the same version as the undone");
 }
 
 #[tokio::test(flavor = "multi_thread")]
