@@ -72,7 +72,9 @@ fn new_session(
         scope,
         key_id,
         strength: Strength { acr: Acr::Aal1, amr: Amr::PWD, authenticated_at: user.created_at },
-        user_agent: Some(format!("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/{agent}.0.0.0 Safari/537.36")),
+        user_agent: Some(format!(
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/{agent}.0.0.0 Safari/537.36"
+        )),
         ip: Some(std::net::IpAddr::from([10, octets[0], octets[1], octets[2]])),
     }
 }

@@ -93,7 +93,12 @@ impl Operation {
         })
     }
 
-    async fn prepare(self, server: &Server, client: &mut Client, (admin, user): (&str, &str)) -> Result<Step> {
+    async fn prepare(
+        self,
+        server: &Server,
+        client: &mut Client,
+        (admin, user): (&str, &str),
+    ) -> Result<Step> {
         let kind = match self {
             Self::Refresh => "refresh",
             Self::Cookie => "cookie",
@@ -112,7 +117,8 @@ impl Operation {
         Ok(match self {
             Self::Refresh => Step::Refresh { client_id, refresh_token: text(&started["refresh_token"])? },
             Self::Cookie => {
-                let cookie = answer.headers.get("set-cookie").and_then(|c| c.to_str().ok()).context("no cookie")?;
+                let cookie =
+                    answer.headers.get("set-cookie").and_then(|c| c.to_str().ok()).context("no cookie")?;
                 let pair = cookie.split(';').next().unwrap_or_default().to_owned();
                 Step::Get { name: "cookie", value: pair }
             }
@@ -121,7 +127,12 @@ impl Operation {
                 if self == Self::VerifyOwn {
                     Step::Get { name: "authorization", value: bearer }
                 } else {
-                    Step::Post { path: "/v1/session/renew", bearer: Some(bearer), body: String::new(), status: 200 }
+                    Step::Post {
+                        path: "/v1/session/renew",
+                        bearer: Some(bearer),
+                        body: String::new(),
+                        status: 200,
+                    }
                 }
             }
         })
@@ -139,7 +150,8 @@ impl Step {
     async fn once(&mut self, client: &mut Client) -> Result<()> {
         match self {
             Self::Refresh { client_id, refresh_token } => {
-                let body = format!("grant_type=refresh_token&client_id={client_id}&refresh_token={refresh_token}");
+                let body =
+                    format!("grant_type=refresh_token&client_id={client_id}&refresh_token={refresh_token}");
                 let form = [("content-type", "application/x-www-form-urlencoded")];
                 let answer = client.post("/oauth/token", &form, body).await?.json(200)?;
                 *refresh_token = text(&answer["refresh_token"])?;
@@ -184,14 +196,16 @@ async fn admin_token(server: &Server) -> Result<String> {
     let basic = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
     let headers = [("authorization", basic.as_str()), ("content-type", "application/x-www-form-urlencoded")];
     let body = "grant_type=client_credentials&scope=reseal:admin";
-    let answer = Client::connect(server.address).await?.post("/oauth/token", &headers, body).await?.json(200)?;
+    let answer =
+        Client::connect(server.address).await?.post("/oauth/token", &headers, body).await?.json(200)?;
     Ok(format!("Bearer {}", text(&answer["access_token"])?))
 }
 
 async fn user_id(server: &Server, admin: &str) -> Result<String> {
     let username = text(&server.dev["user"]["username"])?;
     let path = format!("/v1/admin/users?username={username}");
-    let answer = Client::connect(server.address).await?.get(&path, &[("authorization", admin)]).await?.json(200)?;
+    let answer =
+        Client::connect(server.address).await?.get(&path, &[("authorization", admin)]).await?.json(200)?;
     let user = answer["items"].as_array().and_then(|items| items.first()).context("no such user")?;
     text(user.get("sub").or_else(|| user.get("id")).unwrap_or(&Value::Null))
 }

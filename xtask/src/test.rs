@@ -104,8 +104,13 @@ fn api(options: &Options, tally: &mut Tally) -> Result<()> {
     let program = install::schemathesis()?;
     cargo(&["build", "--package", "reseal", "--locked"]).run()?;
     let examples = if options.long { "200" } else { "15" };
-    let good = sh("python3", &["tests/api/run.py", "target/debug/reseal", &program, examples]).watch(|_| {})?;
-    if good { tally.passed += 1 } else { tally.failed += 1 }
+    let good =
+        sh("python3", &["tests/api/run.py", "target/debug/reseal", &program, examples]).watch(|_| {})?;
+    if good {
+        tally.passed += 1
+    } else {
+        tally.failed += 1
+    }
     Ok(())
 }
 

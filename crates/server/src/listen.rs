@@ -84,7 +84,11 @@ pub(crate) fn raise_file_limit(max_connections: usize) {
         limit.current = Some(raised);
         let set = setrlimit(Resource::Nofile, limit);
         if raised < wanted || set.is_err() {
-            tracing::warn!(wanted, limit = raised, "fewer open files are allowed than server.max_connections needs");
+            tracing::warn!(
+                wanted,
+                limit = raised,
+                "fewer open files are allowed than server.max_connections needs"
+            );
         }
     }
 }

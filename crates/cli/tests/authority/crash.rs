@@ -27,7 +27,11 @@ impl Load {
         let server = self.server.read().unwrap();
         let (url, id) = (format!("{}/oauth/token", server.url), server.client_id("refresh").to_owned());
         drop(server);
-        let form = [("grant_type", "refresh_token"), ("client_id", id.as_str()), ("refresh_token", holder.token.as_str())];
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("client_id", id.as_str()),
+            ("refresh_token", holder.token.as_str()),
+        ];
         // No answer: it is not known whether it was done. The client keeps its token and tries again.
         let Some(reply) = client().post(url).form(&form).try_reply() else { return };
         if reply.status == 503 {
@@ -63,7 +67,10 @@ fn kill_9_under_load_loses_nobody_and_undoes_nothing() {
         (reply.status == 201).then_some(reply)
     };
     let holders: Vec<Refresher> = (0..CLIENTS)
-        .map(|_| Refresher { token: new_session(&server, "refresh").unwrap().text("refresh_token"), generation: 1 })
+        .map(|_| Refresher {
+            token: new_session(&server, "refresh").unwrap().text("refresh_token"),
+            generation: 1,
+        })
         .collect();
     let load = Load {
         server: RwLock::new(server),
@@ -106,7 +113,8 @@ fn kill_9_under_load_loses_nobody_and_undoes_nothing() {
                 let going = load.pause.read().unwrap();
                 let url = load.server.read().unwrap().url.clone();
                 let body = json!({ "client_id": load.server.read().unwrap().client_id("fixed") });
-                let login = client().post(format!("{url}{start}")).bearer_auth(&admin).json(&body).try_reply();
+                let login =
+                    client().post(format!("{url}{start}")).bearer_auth(&admin).json(&body).try_reply();
                 if let Some(token) = login.filter(|r| r.status == 201).map(|r| r.text("access_token")) {
                     let reply = client().delete(format!("{url}/v1/session")).bearer_auth(&token).try_reply();
                     if reply.is_some_and(|r| r.status == 204) {

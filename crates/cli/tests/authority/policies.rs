@@ -75,7 +75,10 @@ fn a_fixed_token_lives_to_its_end_and_does_not_renew() {
     assert!(login.body["session"].get("idle_expires_at").is_none());
     server.advance(7 * DAY - HOUR);
     let answer = renew(&server, &token);
-    assert_eq!((answer.status, &answer.body["renewed"], &answer.body["renew_at"]), (200, &json!(false), &Value::Null));
+    assert_eq!(
+        (answer.status, &answer.body["renewed"], &answer.body["renew_at"]),
+        (200, &json!(false), &Value::Null)
+    );
     assert_eq!(server.session(&token).status, 200);
     server.advance(HOUR);
     server.session(&token).refused(401, "invalid_token", Some("max_lifetime"));
@@ -158,7 +161,11 @@ fn a_cookie_slides_by_the_same_rule_and_scripts_cannot_read_it() {
     server.advance(13 * DAY);
     assert_eq!(server.get("/v1/session").header("cookie", &cookie).reply().status, 200);
     server.advance(2 * DAY);
-    server.get("/v1/session").header("cookie", &cookie).reply().refused(401, "invalid_token", Some("idle_timeout"));
+    server.get("/v1/session").header("cookie", &cookie).reply().refused(
+        401,
+        "invalid_token",
+        Some("idle_timeout"),
+    );
 }
 
 #[test]
@@ -179,7 +186,11 @@ fn a_cross_site_request_with_the_cookie_changes_nothing() {
     }
     assert_eq!(server.get("/v1/session").header("cookie", &cookie).reply().status, 200);
     assert_eq!(sign_out().header("sec-fetch-site", "same-origin").reply().status, 204);
-    server.get("/v1/session").header("cookie", &cookie).reply().refused(401, "invalid_token", Some("signed_out"));
+    server.get("/v1/session").header("cookie", &cookie).reply().refused(
+        401,
+        "invalid_token",
+        Some("signed_out"),
+    );
 }
 
 #[test]
@@ -194,7 +205,11 @@ fn a_planted_cookie_never_becomes_a_login() {
         .reply();
     assert_eq!(login.status, 201);
     assert_ne!(login.cookie(), planted);
-    server.get("/v1/session").header("cookie", &planted).reply().refused(401, "invalid_token", Some("signed_out"));
+    server.get("/v1/session").header("cookie", &planted).reply().refused(
+        401,
+        "invalid_token",
+        Some("signed_out"),
+    );
 }
 
 #[test]

@@ -10,7 +10,8 @@ fn no_login_that_began_before_a_password_change_survives_it() {
     let mut password = server.dev["user"]["password"].as_str().unwrap().to_owned();
     let username = server.dev["user"]["username"].as_str().unwrap().to_owned();
     for round in 0..rounds(6, 60) {
-        let credentials = json!({ "client_id": server.client_id("sliding"), "username": username, "password": password });
+        let credentials =
+            json!({ "client_id": server.client_id("sliding"), "username": username, "password": password });
         let owner = server.post("/v1/session").json(&credentials).reply().text("access_token");
         let next = format!("the {round}th good password");
         let body = json!({ "current_password": password, "new_password": next });
@@ -28,7 +29,11 @@ fn no_login_that_began_before_a_password_change_survives_it() {
         });
         for login in logins {
             match login.status {
-                201 => server.session(&login.text("access_token")).refused(401, "invalid_token", Some("password_changed")),
+                201 => server.session(&login.text("access_token")).refused(
+                    401,
+                    "invalid_token",
+                    Some("password_changed"),
+                ),
                 401 => login.refused(401, "invalid_credentials", None),
                 _ => panic!("{} {}", login.status, login.body),
             }
@@ -45,9 +50,8 @@ fn a_touch_that_races_a_second_factor_does_not_undo_it() {
     for _ in 0..rounds(5, 50) {
         let first = server.login("cookie").cookie();
         let body = json!({ "phone_number": "+4915112345678" });
-        let with = |path: &str, cookie: &str| {
-            server.post(path).header("cookie", cookie).header("origin", &origin)
-        };
+        let with =
+            |path: &str, cookie: &str| server.post(path).header("cookie", cookie).header("origin", &origin);
         let begun = with("/v1/me/phone", &first).json(&body).reply();
         assert_eq!(begun.status, 202, "{}", begun.body);
         // A touch is due from now on, and the code is still good.
@@ -59,7 +63,11 @@ fn a_touch_that_races_a_second_factor_does_not_undo_it() {
                     barrier.wait();
                     let touched = with("/v1/session/renew", &first).reply();
                     assert_eq!(touched.status, 200, "{}", touched.body);
-                    assert!(touched.body["session"]["acr"] == "aal1", "the old value stays weak: {}", touched.body);
+                    assert!(
+                        touched.body["session"]["acr"] == "aal1",
+                        "the old value stays weak: {}",
+                        touched.body
+                    );
                 });
             }
             barrier.wait();
@@ -71,7 +79,11 @@ fn a_touch_that_races_a_second_factor_does_not_undo_it() {
         let seen = server.get("/v1/session").header("cookie", &second).reply();
         assert_eq!(seen.body["acr"], "aal2", "{}", seen.body);
         // The new value was used: the old one is done, the session lives.
-        server.get("/v1/session").header("cookie", &first).reply().refused(401, "invalid_token", Some("superseded"));
+        server.get("/v1/session").header("cookie", &first).reply().refused(
+            401,
+            "invalid_token",
+            Some("superseded"),
+        );
         let off = server.delete("/v1/me/phone").header("cookie", &second).header("origin", &origin).reply();
         assert!(matches!(off.status, 200 | 204), "{}", off.body);
         // The next round's message must not meet today's limit.
@@ -87,7 +99,11 @@ fn a_hundred_renewals_at_once_with_one_token_all_succeed() {
     let statuses: Vec<u16> = std::thread::scope(|s| {
         let renew = || server.post("/v1/session/renew").bearer_auth(&token).reply();
         let tasks: Vec<_> = (0..100).map(|_| s.spawn(renew)).collect();
-        tasks.into_iter().map(|t| t.join().unwrap()).map(|r| if r.body["renewed"] == true { r.status } else { 0 }).collect()
+        tasks
+            .into_iter()
+            .map(|t| t.join().unwrap())
+            .map(|r| if r.body["renewed"] == true { r.status } else { 0 })
+            .collect()
     });
     assert!(statuses.iter().all(|s| *s == 200), "{statuses:?}");
 }

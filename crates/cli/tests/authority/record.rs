@@ -61,7 +61,10 @@ fn with_the_factor_on_a_login_needs_the_code_or_a_recovery_code() {
     answer(&challenge, "phone", wrong).refused(400, "invalid_code", None);
     let login = answer(&challenge, "phone", &code);
     assert_eq!(login.status, 201, "{}", login.body);
-    assert_eq!((&login.claims()["acr"], &login.claims()["amr"]), (&json!("aal2"), &json!(["pwd", "sms", "mfa"])));
+    assert_eq!(
+        (&login.claims()["acr"], &login.claims()["amr"]),
+        (&json!("aal2"), &json!(["pwd", "sms", "mfa"]))
+    );
     answer(&challenge, "phone", &code).refused(400, "invalid_challenge", None);
 
     let challenge = begin();
@@ -121,7 +124,11 @@ fn one_may_write_ones_name_and_not_ones_roles() {
     assert_eq!(renamed.status, 200, "{}", renamed.body);
     assert_eq!(renamed.claims()["name"], "Grace Hopper");
     assert_eq!(renamed.claims()["exp"], claims(&token)["exp"], "a fixed token gains no time by it");
-    for forbidden in [json!({ "roles": ["admin"] }), json!({ "phone_number": NUMBER }), json!({ "name": "x", "disabled": true })] {
+    for forbidden in [
+        json!({ "roles": ["admin"] }),
+        json!({ "phone_number": NUMBER }),
+        json!({ "name": "x", "disabled": true }),
+    ] {
         let reply = patch(forbidden);
         assert!(matches!(reply.status, 400 | 403), "{}", reply.body);
     }
@@ -168,7 +175,10 @@ fn changing_the_phone_needs_a_recent_login_or_the_password() {
     stale.refused(401, "insufficient_user_authentication", None);
     assert_eq!(stale.body["max_age"], 300);
     let challenge = stale.headers["www-authenticate"].to_str().unwrap().to_owned();
-    assert!(challenge.contains("insufficient_user_authentication") && challenge.contains("max_age=\"300\""), "{challenge}");
+    assert!(
+        challenge.contains("insufficient_user_authentication") && challenge.contains("max_age=\"300\""),
+        "{challenge}"
+    );
     let with_password = json!({ "phone_number": NUMBER, "current_password": server.dev["user"]["password"] });
     assert_eq!(ask(with_password).status, 202);
 }

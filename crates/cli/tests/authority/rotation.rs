@@ -13,7 +13,10 @@ struct Holder {
 
 impl Holder {
     fn new(login: &Reply) -> Self {
-        Self { token: login.text("refresh_token"), generation: login.body["session"]["generation"].as_i64().unwrap() }
+        Self {
+            token: login.text("refresh_token"),
+            generation: login.body["session"]["generation"].as_i64().unwrap(),
+        }
     }
 
     fn adopt(&mut self, reply: &Reply) {
@@ -122,7 +125,11 @@ fn a_thief_who_renews_every_9_seconds_with_a_grace_of_10_is_ended_by_the_victim(
 fn the_token_of_another_client_is_refused_and_stays_good() {
     let server = Server::start();
     let token = server.login("refresh").text("refresh_token");
-    let form = [("grant_type", "refresh_token"), ("client_id", server.client_id("sliding")), ("refresh_token", &token)];
+    let form = [
+        ("grant_type", "refresh_token"),
+        ("client_id", server.client_id("sliding")),
+        ("refresh_token", &token),
+    ];
     use crate::server::Ask as _;
     server.post("/oauth/token").form(&form).reply().refused(400, "invalid_grant", None);
     assert_eq!(server.refresh(&token).status, 200);
@@ -139,7 +146,11 @@ fn a_forged_token_touches_nothing() {
         let reply = server.refresh(&forged);
         // A key id that is nobody's is not called invalid: the node might be behind.
         let unknown_key = reply.status == 503;
-        assert!(unknown_key || (reply.status == 400 && reply.body.get("reason").is_none()), "{i}: {}", reply.body);
+        assert!(
+            unknown_key || (reply.status == 400 && reply.body.get("reason").is_none()),
+            "{i}: {}",
+            reply.body
+        );
     }
     assert_eq!(server.refresh(&token).status, 200);
 }

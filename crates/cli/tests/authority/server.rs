@@ -123,15 +123,19 @@ impl Server {
 
     /// A refresh.
     pub(crate) fn refresh(&self, refresh_token: &str) -> Reply {
-        let form =
-            [("grant_type", "refresh_token"), ("client_id", self.client_id("refresh")), ("refresh_token", refresh_token)];
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("client_id", self.client_id("refresh")),
+            ("refresh_token", refresh_token),
+        ];
         self.post("/oauth/token").form(&form).reply()
     }
 
     /// A token of the service client with that scope.
     pub(crate) fn service_token(&self, scope: &str) -> String {
         let service = &self.dev["clients"]["service"];
-        let (id, secret) = (service["client_id"].as_str().unwrap(), service["client_secret"].as_str().unwrap());
+        let (id, secret) =
+            (service["client_id"].as_str().unwrap(), service["client_secret"].as_str().unwrap());
         let form = [("grant_type", "client_credentials"), ("scope", scope)];
         self.post("/oauth/token").basic_auth(id, Some(secret)).form(&form).reply().text("access_token")
     }
@@ -173,7 +177,9 @@ impl Drop for Server {
 fn http() -> Client {
     // Building one is costly; they share their connections.
     static CLIENT: std::sync::OnceLock<Client> = std::sync::OnceLock::new();
-    CLIENT.get_or_init(|| Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().unwrap()).clone()
+    CLIENT
+        .get_or_init(|| Client::builder().timeout(Duration::from_secs(30)).no_proxy().build().unwrap())
+        .clone()
 }
 
 /// An answer, read whole.
@@ -220,7 +226,8 @@ impl Reply {
 pub(crate) fn claims(token: &str) -> Value {
     use base64::Engine as _;
     let payload = token.split('.').nth(1).unwrap();
-    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap())
+        .unwrap()
 }
 
 /// Sends a request.

@@ -30,7 +30,10 @@ fn whatever_is_malformed_gets_a_4xx_with_a_code_and_a_description() {
     ];
     for (what, body) in &bodies {
         for path in ["/v1/session", "/v1/session/factor", "/v1/session/factor/resend"] {
-            is_a_good_refusal(&json(server.post(path)).body(body.clone()).reply(), &format!("POST {path}, {what}"));
+            is_a_good_refusal(
+                &json(server.post(path)).body(body.clone()).reply(),
+                &format!("POST {path}, {what}"),
+            );
         }
         for path in ["/v1/me/phone", "/v1/me/phone/verify"] {
             let reply = json(server.post(path).bearer_auth(&token)).body(body.clone()).reply();
@@ -62,10 +65,23 @@ fn whatever_is_malformed_gets_a_4xx_with_a_code_and_a_description() {
         ("a bad parameter", server.get("/v1/sessions?limit=-1").bearer_auth(&token)),
         ("a bad id", server.delete("/v1/sessions/%00%ff").bearer_auth(&token)),
         ("a foreign id", server.delete("/v1/sessions/AAAAAAAAAAAAAAAAAAAAAA").bearer_auth(&token)),
-        ("a parameter twice", server.post("/oauth/token").header("content-type", "application/x-www-form-urlencoded")
-            .body("grant_type=refresh_token&grant_type=refresh_token&client_id=refresh")),
-        ("an unknown grant", server.post("/oauth/token").form(&[("grant_type", "password"), ("client_id", server.client_id("refresh"))])),
-        ("an unknown client", server.post("/oauth/token").form(&[("grant_type", "refresh_token"), ("client_id", "nobody")])),
+        (
+            "a parameter twice",
+            server
+                .post("/oauth/token")
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body("grant_type=refresh_token&grant_type=refresh_token&client_id=refresh"),
+        ),
+        (
+            "an unknown grant",
+            server
+                .post("/oauth/token")
+                .form(&[("grant_type", "password"), ("client_id", server.client_id("refresh"))]),
+        ),
+        (
+            "an unknown client",
+            server.post("/oauth/token").form(&[("grant_type", "refresh_token"), ("client_id", "nobody")]),
+        ),
         ("a session token at administration", server.get("/v1/admin/users").bearer_auth(&token)),
         ("a client's token at a session", server.get("/v1/session").bearer_auth(&admin)),
     ];
@@ -113,6 +129,7 @@ fn unknown_user_and_wrong_password_look_the_same() {
     let (wrong, unknown) = (login(user, "not the password"), login("nobody", "not the password"));
     wrong.refused(401, "invalid_credentials", None);
     assert_eq!((wrong.status, &wrong.body), (unknown.status, &unknown.body));
-    let names = |r: &Reply| r.headers.keys().map(ToString::to_string).collect::<std::collections::BTreeSet<_>>();
+    let names =
+        |r: &Reply| r.headers.keys().map(ToString::to_string).collect::<std::collections::BTreeSet<_>>();
     assert_eq!(names(&wrong), names(&unknown));
 }
