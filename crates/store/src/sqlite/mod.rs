@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A write is answered after the commit of its batch has reached the disk (`synchronous=FULL`), so what
-//! was answered survives a crash and a power failure. [`rows`] says how entities lie in the tables,
-//! [`schema`] which tables there are.
+//! was answered survives a crash and a power failure. `rows` says how entities lie in the tables,
+//! `schema` which tables there are.
 
 mod cache;
 mod fail;

@@ -106,7 +106,7 @@ const READERS: usize = 8;
 /// KiB of pages that the writer keeps.
 const WRITER_CACHE_KIB: i64 = 8 * 1024;
 /// KiB of pages that a reader keeps. Little: any commit of another connection makes it forget them all.
-const READER_CACHE_KIB: i64 = 1024;
+const READER_CACHE_KIB: i64 = 2048;
 /// What is left of a write-ahead log that grew beyond it (while a backup was read, say).
 const LOG_KEPT_BYTES: i64 = 64 << 20;
 

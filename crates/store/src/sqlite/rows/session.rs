@@ -9,10 +9,16 @@ use reseal_core::session::{CookieState, Ended, Rotation};
 use reseal_core::{Amr, KeyId, Session, SessionId, Timestamp};
 use rusqlite::{Connection, Row, named_params, params};
 
-/// A row and the numbers it is known by inside the file.
+/// A session and where it lies.
 pub(in crate::sqlite) struct SessionRow {
-    pub(in crate::sqlite) n: i64,
+    pub(in crate::sqlite) place: Place,
     pub(in crate::sqlite) session: Session,
+}
+
+/// The numbers by which a row is known inside the file.
+#[derive(Clone, Copy)]
+pub(in crate::sqlite) struct Place {
+    n: i64,
     texts: Texts,
 }
 
@@ -46,7 +52,7 @@ pub(in crate::sqlite) fn snapshot(
     conn: &Connection,
     caches: &mut Caches,
     id: SessionId,
-) -> Result<Option<(SessionRow, Snapshot)>> {
+) -> Result<Option<(Place, Snapshot)>> {
     let mut statement = conn.prepare_cached(select!("WHERE s.id = ?1"))?;
     let mut rows = statement.query([id.as_bytes()])?;
     // While `rows` is open, every statement on this connection sees the same snapshot.
@@ -54,8 +60,7 @@ pub(in crate::sqlite) fn snapshot(
     let (found, user_n, user_version) = read(conn, caches, row)?;
     let Some(version) = user_version else { return Ok(None) };
     let user = super::user::cached(conn, caches, (found.session.user_id, user_n, version))?;
-    let snapshot = Snapshot { session: found.session.clone(), user };
-    Ok(Some((found, snapshot)))
+    Ok(Some((found.place, Snapshot { session: found.session, user })))
 }
 
 /// The session alone.
@@ -156,21 +161,24 @@ pub(in crate::sqlite) fn insert(conn: &Connection, user_n: i64, session: &Sessio
     Ok(())
 }
 
-/// Writes `next` over `row`, touching no more columns and indexes than have changed.
-pub(in crate::sqlite) fn replace(conn: &Connection, row: &SessionRow, next: &Session) -> Result<()> {
-    let last = &row.session;
+/// Writes `next` over `last`, which lies there, touching no more columns and indexes than have changed.
+pub(in crate::sqlite) fn replace(
+    conn: &Connection,
+    (place, last): (Place, &Session),
+    next: &Session,
+) -> Result<()> {
     if same_but_hot(last, next) {
-        renew(conn, row.n, next)?;
+        renew(conn, place.n, next)?;
         if sweep_day(last) != sweep_day(next) {
             conn.prepare_cached("UPDATE sessions SET sweep_day = ?2 WHERE n = ?1")?
-                .execute(params![row.n, sweep_day(next)])?;
+                .execute(params![place.n, sweep_day(next)])?;
         }
         return Ok(());
     }
     if same_but_end(last, next) {
-        return end(conn, row.n, next);
+        return end(conn, place.n, next);
     }
-    replace_all(conn, row, next)
+    replace_all(conn, place, next)
 }
 
 /// Whether [`replace`] is one statement, which needs no savepoint.
@@ -233,11 +241,11 @@ fn end(conn: &Connection, n: i64, next: &Session) -> Result<()> {
     Ok(())
 }
 
-fn replace_all(conn: &Connection, row: &SessionRow, next: &Session) -> Result<()> {
+fn replace_all(conn: &Connection, place: Place, next: &Session) -> Result<()> {
     let user_n = super::user::number(conn, next.user_id)?.ok_or(Fail::Conflict(Conflict::SessionChanged))?;
     // First held, then released: a text that stays is never at zero.
     let texts = Texts::hold(conn, next)?;
-    row.texts.release(conn)?;
+    place.texts.release(conn)?;
     const REPLACE: &str = "UPDATE sessions SET id = :id, user = :user, client = :client, policy = :policy,
         scope = :scope, user_agent = :user_agent, ended = :ended, sweep_day = :sweep_day,
         version = :version, used = :used, used_nonce = :used_nonce, branch = :branch,
@@ -249,7 +257,7 @@ fn replace_all(conn: &Connection, row: &SessionRow, next: &Session) -> Result<()
         cookie_generation = :cookie_generation, cookie_raised_at = :cookie_raised_at,
         cookie_confirmed = :cookie_confirmed, cookie_acr = :cookie_acr, cookie_amr = :cookie_amr,
         cookie_authenticated_at = :cookie_authenticated_at WHERE n = :n";
-    write_all(conn, REPLACE, (Some(row.n), user_n, texts), next)?;
+    write_all(conn, REPLACE, (Some(place.n), user_n, texts), next)?;
     Ok(())
 }
 
@@ -391,7 +399,7 @@ fn read(conn: &Connection, caches: &mut Caches, row: &Row<'_>) -> Result<(Sessio
         ip,
         ended,
     };
-    Ok((SessionRow { n, session, texts }, user_n, user_version))
+    Ok((SessionRow { place: Place { n, texts }, session }, user_n, user_version))
 }
 
 fn read_strength(c: &mut Columns<'_, '_>) -> Result<Strength> {

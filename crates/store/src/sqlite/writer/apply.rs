@@ -24,7 +24,7 @@ pub(super) struct Tx<'a> {
 impl Tx<'_> {
     /// Runs a decision next to its row and writes what it decides; whether there is such a session.
     pub(super) fn update(&mut self, update: &mut SessionUpdate) -> Result<bool> {
-        let Some((row, snapshot)) = session::snapshot(self.conn, self.caches, update.id)? else {
+        let Some((place, snapshot)) = session::snapshot(self.conn, self.caches, update.id)? else {
             return Ok(false);
         };
         // A panicking decision fails its own item: the other items and this thread go on.
@@ -33,17 +33,16 @@ impl Tx<'_> {
         if change.is_empty() {
             return Ok(true);
         }
+        let last = &snapshot.session;
         if let Some(next) = &change.session {
-            check_successor(&row.session, next)?;
-            if change.timeline.is_empty()
-                && change.events.is_empty()
-                && session::is_one_statement(&row.session, next)
+            check_successor(last, next)?;
+            if change.timeline.is_empty() && change.events.is_empty() && session::is_one_statement(last, next)
             {
-                session::replace(self.conn, &row, next)?;
+                session::replace(self.conn, (place, last), next)?;
                 return Ok(true);
             }
         }
-        self.savepoint(|tx| tx.write_change(&row, &change, update.event_until))?;
+        self.savepoint(|tx| tx.write_change((place, last), &change, update.event_until))?;
         Ok(true)
     }
 
@@ -77,12 +76,12 @@ impl Tx<'_> {
 
     fn write_change(
         &mut self,
-        row: &session::SessionRow,
+        last: (session::Place, &Session),
         change: &Change,
         event_until: Timestamp,
     ) -> Result<()> {
         if let Some(next) = &change.session {
-            session::replace(self.conn, row, next)?;
+            session::replace(self.conn, last, next)?;
         }
         for entry in &change.timeline {
             timeline::append(self.conn, entry)?;
@@ -149,7 +148,7 @@ impl Tx<'_> {
         let row = session::by_id(self.conn, self.caches, next.id)?
             .filter(|row| check_successor(&row.session, next).is_ok())
             .ok_or(Fail::Conflict(Conflict::SessionChanged))?;
-        session::replace(self.conn, &row, next)
+        session::replace(self.conn, (row.place, &row.session), next)
     }
 
     fn end_matching(&mut self, end: &EndSessions) -> Result<usize> {
@@ -219,7 +218,7 @@ impl Tx<'_> {
         event_until: Timestamp,
     ) -> Result<bool> {
         let Some(change) = row.session.end(reason, now, ip) else { return Ok(false) };
-        self.write_change(row, &change, event_until)?;
+        self.write_change((row.place, &row.session), &change, event_until)?;
         Ok(true)
     }
 }

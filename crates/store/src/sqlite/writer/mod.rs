@@ -201,10 +201,10 @@ impl Loop {
                 let _ = item.reply.send(answer);
             }
             if self.wal_pages.load(Ordering::Relaxed) >= CHECKPOINT_PAGES {
-                self.checkpoint("PASSIVE");
+                self.checkpoint();
             }
         }
-        self.checkpoint("TRUNCATE");
+        self.checkpoint();
     }
 
     /// Does all items in one transaction. An item that breaks it is left out and the rest done again.
@@ -227,7 +227,7 @@ impl Loop {
                     tracing::error!(%error, items = batch.len(), "a batch failed");
                     if matches!(error, StoreError::Full(_)) {
                         // The log then begins again at its start, in space that it has.
-                        self.checkpoint("PASSIVE");
+                        self.checkpoint();
                     }
                     return left_out
                         .into_iter()
@@ -306,10 +306,10 @@ impl Loop {
         Ok(())
     }
 
-    /// Copies the log into the database. Failing is no loss: everything is in the log, and the next
-    /// checkpoint tries again.
-    fn checkpoint(&self, mode: &str) {
-        let done = self.conn.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()));
+    /// Copies the log into the database, as far as nobody is reading it: waiting for readers would stop
+    /// all writers. Failing is no loss: everything is in the log, and the next time tries again.
+    fn checkpoint(&self) {
+        let done = self.conn.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         if let Err(error) = done {
             tracing::warn!(%error, "the write-ahead log could not be folded into the database");
         }
