@@ -107,9 +107,9 @@ fn api(options: &Options, tally: &mut Tally) -> Result<()> {
     let good =
         sh("python3", &["tests/api/run.py", "target/debug/reseal", &program, examples]).watch(|_| {})?;
     if good {
-        tally.passed += 1
+        tally.passed += 1;
     } else {
-        tally.failed += 1
+        tally.failed += 1;
     }
     Ok(())
 }

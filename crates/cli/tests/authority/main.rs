@@ -2,6 +2,8 @@
 //!
 //! Time is moved by `POST /dev/clock`; nothing waits for an expiry.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod crash;
 mod policies;
 mod races;
