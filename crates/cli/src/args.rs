@@ -16,7 +16,7 @@ use clap::{Parser, Subcommand};
     long_about = "A session authority: starts, renews, updates and ends login sessions.\n\n\
         All commands work on the data folder of the configuration (--config FILE, else reseal.toml in \
         the working folder) or on the one that --data names, also while `reseal serve` runs on it: the \
-        server learns of every change within a second.\n\n\
+        server learns of every change within a second, of a rotation of keys within a minute.\n\n\
         Exit codes: 0 done; 1 refused or failed; 2 a wrong command line or an unreadable file.",
     after_help = EXAMPLES,
     max_term_width = 100
@@ -37,10 +37,10 @@ Examples:
 
 Each command has examples of its own: reseal users import --help";
 
-/// What to do.
+/// What to do. A comment on a command here is its help and hides a longer one on its arguments, so the
+/// commands with a long help have none.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Start the authority
     Serve(serve::ServeArgs),
     /// Write a commented configuration file
     Init(init::InitArgs),
@@ -62,9 +62,7 @@ pub(crate) enum Command {
     /// Look into tokens and verify them
     #[command(subcommand)]
     Token(token::TokenCommand),
-    /// Check the data folder and say what to do
     Doctor(doctor::DoctorArgs),
-    /// Copy the database to a file, while the authority runs
     Backup(backup::BackupArgs),
     /// Print a generated document
     Generate(generate::GenerateArgs),

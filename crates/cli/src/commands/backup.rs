@@ -8,16 +8,16 @@ use reseal_store::sqlite::quick_check_file;
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Copies the database to a file.
+/// Copy the database to a file, while the authority runs.
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Copies the database to a new file, while the authority runs.\n\n\
         The copy is the state of one moment, on disk and checked when the command ends. The master key is \
         not in it: keep master.key (or what RESEAL_MASTER_KEY holds) in another safe place. Without it the \
         copy's keys cannot be opened.\n\n\
-        To restore, stop the authority, put the copy into the data folder as reseal.db, remove \
-        reseal.db-wal and reseal.db-shm, and start. Sessions that ended since the backup live again then: \
-        `reseal sessions end --all` ends everybody's.",
+        To restore, stop the authority, remove reseal.db-wal and reseal.db-shm from the data folder, put the \
+        copy into it as reseal.db, and start. Sessions that ended since the backup live again then: \
+        `reseal sessions end --all`, before the start, ends everybody's.",
     after_help = "\
 Examples:
   reseal backup /backups/reseal-$(date +%F).db

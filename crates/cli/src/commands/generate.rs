@@ -18,7 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   reseal generate openapi > docs/openapi.json
   reseal generate config-schema > docs/config.schema.json
-  reseal generate commands > docs/reference/commands.md";
+  reseal generate commands > docs/src/reference/commands.md";
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Document {

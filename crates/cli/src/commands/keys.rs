@@ -48,8 +48,9 @@ pub(crate) struct ListArgs {
 /// Withdraws a key.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-No token signed with it is accepted any more, here at once and at verifiers within a second; another
-key signs from now on. Sessions stay: clients renew and get tokens of the new key.
+No token signed with it is accepted here any more, and it leaves the published key set at once: services
+that verify by themselves refuse its tokens when they fetch the set again. Another key signs from now
+on. Sessions stay: clients renew and get tokens of the new key.
 
 Example:
   reseal keys withdraw $(reseal keys list --json | jq -r 'select(.algorithm == \"ES256\" and .state == \"active\").kid')")]
@@ -71,8 +72,8 @@ pub(crate) struct WithdrawArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 For a master key that is lost. The authority must be stopped. All sessions end, all keys are thrown
-away, and new ones are made under the master key that RESEAL_MASTER_KEY or the master key file holds;
-without either, a new file is made. Users, clients and passwords stay.
+away, and new ones are made under the master key that RESEAL_MASTER_KEY or the master key file
+holds; without either, a new file is made. Users, clients and passwords stay.
 
 Example:
   reseal keys reset --end-all-sessions")]

@@ -14,11 +14,11 @@ use std::time::Duration;
 /// What to do with policies.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoliciesCommand {
-    /// Check the configuration's policies and say how many live sessions they would end
+    // Its help is with its arguments: a comment here would hide the long one.
     Check(CheckArgs),
 }
 
-/// Checks policies. Ends nothing.
+/// Check the configuration's policies and say how many live sessions they would end.
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Checks the policies of a configuration file and lists those in force, in words.\n\n\

@@ -7,7 +7,7 @@ use reseal_server::ops::log::Log;
 use reseal_server::serve::{Options, print_start_up_text, serve, stop_signal};
 use std::net::SocketAddr;
 
-/// Starts the authority.
+/// Start the authority.
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Starts the authority.\n\n\

@@ -74,8 +74,8 @@ impl AddArgs {
 /// Changes a client; what is not named stays.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Lists are replaced whole. Taking something away ends what was granted with it: verifiers learn of it
-within a second.
+Lists are replaced whole. What is taken away is granted no more, from the next use of each session on;
+access tokens that are out keep it until they expire.
 
 Examples:
   reseal clients set shop --policy nist-aal2

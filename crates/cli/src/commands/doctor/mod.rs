@@ -10,7 +10,7 @@ use crate::output::Out;
 use reseal_server::config::Config;
 use serde::Serialize;
 
-/// Checks the data folder and says what to do.
+/// Check the data folder and say what to do.
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Checks the configuration, the data folder, the database, the keys, the clock and the disk, and \

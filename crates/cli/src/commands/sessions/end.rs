@@ -15,7 +15,8 @@ use serde_json::json;
 #[command(
     group = clap::ArgGroup::new("which").required(true).multiple(false),
     after_help = "\
-Their tokens are void at the authority at once, and at verifiers within a second.
+Their tokens are void at the authority at once. A service that verifies access tokens by itself takes
+them until they expire, unless it asks the authority.
 
 Examples:
   reseal sessions end SESSION

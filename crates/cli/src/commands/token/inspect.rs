@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Decodes a token and says in words why it is valid or not.
+/// Decode a token and say in words why it is valid or not.
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Decodes a token and says in words why it is valid or not.\n\n\

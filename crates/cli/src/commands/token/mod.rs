@@ -11,9 +11,8 @@ use clap::Subcommand;
 /// What to do with a token.
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Decode a token and say in words why it is valid or not
+    // Their help is with their arguments: a comment here would hide the long one.
     Inspect(inspect::InspectArgs),
-    /// Verify a token against a key set and print its payload
     Verify(verify::VerifyArgs),
 }
 

@@ -11,7 +11,7 @@ use reseal_server::clock::Clock;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Verifies a token and prints its payload, unchanged.
+/// Verify a token against a key set and print its payload.
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Verifies a token against a key set and prints its payload, byte for byte.\n\n\

@@ -34,7 +34,7 @@ pub(crate) enum UsersCommand {
     ResetFactors(change::OneUserArgs),
     /// Delete a user and end all sessions of the user
     Delete(change::DeleteArgs),
-    /// Import users with their password hashes
+    // Its help is with its arguments: a comment here would hide the long one.
     Import(import::ImportArgs),
 }
 

@@ -14,7 +14,7 @@ use serde_json::json;
 use source::Source;
 use std::path::PathBuf;
 
-/// Imports users with their password hashes.
+/// Import users with their password hashes.
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Imports users with their password hashes.\n\n\
