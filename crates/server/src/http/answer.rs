@@ -23,7 +23,7 @@ pub struct SessionView {
     pub kind: &'static str,
     /// The policy's name.
     pub policy: String,
-    /// The number of the refresh token in this answer, or that comes next; refresh sessions only.
+    /// The number of the refresh token in this answer; absent where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
     /// When the user logged in.
@@ -47,8 +47,14 @@ pub struct SessionView {
 
 impl SessionView {
     /// The view of a live session; `life` is that of the access token in the same answer or presented.
+    ///
+    /// A bearer sees the idle deadline of a refresh session as of his token's `iat` (design §4): whoever
+    /// holds a stolen token must not learn from it when its owner renews.
     pub fn new(session: &Session, policy: &Policy, strength: Strength, life: Option<AccessLife>) -> Self {
-        let Deadlines { idle, absolute } = session.deadlines(policy);
+        let Deadlines { mut idle, absolute } = session.deadlines(policy);
+        if let (PolicyKind::Refresh, Some(ttl), Some(life)) = (policy.kind, policy.idle_ttl, life) {
+            idle = idle.min(Timestamp::from_secs(life.iat) + ttl);
+        }
         let renew_at = match policy.kind {
             PolicyKind::Sliding => life.and_then(|l| l.renew_at),
             PolicyKind::Cookie => Some(touch_due(session, policy)),
@@ -58,7 +64,7 @@ impl SessionView {
             id: session.id.to_string(),
             kind: policy.kind.as_str(),
             policy: session.policy.to_string(),
-            generation: (policy.kind == PolicyKind::Refresh).then(|| session.rotation.used + 1),
+            generation: None,
             started_at: session.started_at.secs(),
             authenticated_at: strength.authenticated_at.secs(),
             renew_at,
@@ -162,6 +168,9 @@ impl Authority {
         let mut answer = self.token_answer(grant, life, status)?;
         if grant.policy.kind == PolicyKind::Refresh {
             answer.body.refresh_token = Some(self.refresh_token(grant.session)?);
+            if let Some(view) = &mut answer.body.session {
+                view.generation = Some(grant.session.rotation.used + 1);
+            }
         }
         Ok(answer)
     }

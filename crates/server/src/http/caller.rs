@@ -7,7 +7,7 @@ use crate::tokens::OwnClaims;
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
-use reseal_core::credential::{Unauthentic, UnverifiedSessionCookie};
+use reseal_core::credential::{SessionCookie, Unauthentic, UnverifiedSessionCookie};
 use reseal_core::session::Status;
 use reseal_core::touch::{CookieUse, PresentedToken, use_cookie};
 use reseal_core::{Client, Policy, Scope, Session, Strength, Timestamp, User};
@@ -129,11 +129,7 @@ async fn from_cookie(
     now: Timestamp,
 ) -> ApiResult<Caller> {
     let refused = || ApiError::invalid_token("The session cookie is not valid. Sign in again.");
-    let cookie = UnverifiedSessionCookie::parse(value).map_err(|_| refused())?;
-    let cookie = app.keys.load().ring.authenticate_session_cookie(cookie).map_err(|e| match e {
-        Unauthentic::UnknownKey(_) => ApiError::unavailable(Duration::from_secs(1)),
-        Unauthentic::Forged => refused(),
-    })?;
+    let cookie = authenticate(app, value, refused).await?;
     let found = app.store.session(cookie.session_id).await?;
     let mut snapshot = found.filter(|s| cookie.is_of(&s.session)).ok_or_else(refused)?;
     // Before anything is touched: a request that a foreign site made must leave no trace.
@@ -166,6 +162,27 @@ async fn from_cookie(
         CookieUse::Unknown => Err(refused()),
         CookieUse::Over(ended) => Err(ApiError::session_over(ended.reason)),
     }
+}
+
+/// The cookie, if we made it. A key that is not here yet is looked for once, as for refresh tokens.
+async fn authenticate(
+    app: &Authority,
+    value: &str,
+    refused: impl Fn() -> ApiError,
+) -> ApiResult<SessionCookie> {
+    let check = || {
+        let cookie = UnverifiedSessionCookie::parse(value).map_err(|_| Unauthentic::Forged)?;
+        app.keys.load().ring.authenticate_session_cookie(cookie)
+    };
+    if let Err(Unauthentic::UnknownKey(_)) = check()
+        && let Err(error) = app.reload_keys_soon().await
+    {
+        tracing::error!(%error, "the keys could not be read again");
+    }
+    check().map_err(|e| match e {
+        Unauthentic::Forged => refused(),
+        Unauthentic::UnknownKey(_) => ApiError::unavailable(Duration::from_secs(1)),
+    })
 }
 
 /// 401 for a credential that was replaced while its session lives.
@@ -230,22 +247,14 @@ pub fn bearer(headers: &HeaderMap) -> ApiResult<Option<String>> {
     }
 }
 
-/// The value of our cookie. Given twice (a sibling host may plant one) it counts as absent.
+/// The value of our cookie. Given twice (a sibling host may plant one) it counts as absent. What others'
+/// cookies are made of, ASCII or not, is their affair.
 pub fn session_cookie(headers: &HeaderMap, name: &str) -> Option<String> {
-    let mut found = None;
-    for value in headers.get_all(header::COOKIE) {
-        for pair in value.to_str().ok()?.split(';') {
-            if let Some((key, value)) = pair.trim().split_once('=')
-                && key == name
-            {
-                if found.is_some() {
-                    return None;
-                }
-                found = Some(value.to_owned());
-            }
-        }
-    }
-    found
+    let pairs = headers.get_all(header::COOKIE).iter().flat_map(|v| v.as_bytes().split(|b| *b == b';'));
+    let mut ours =
+        pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    let value = ours.next()?;
+    if ours.next().is_some() { None } else { String::from_utf8(value.to_vec()).ok() }
 }
 
 /// Where a request comes from.

@@ -78,14 +78,14 @@ fn form_decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// 401 `invalid_client` (RFC 6749 §5.2).
+/// 401 `invalid_client` (RFC 6749 §5.2). Only who used Basic is asked for it: a browser would ask its user.
 pub fn invalid_client(basic: bool) -> ApiError {
     let error = ApiError::new(
         StatusCode::UNAUTHORIZED,
         "invalid_client",
         "The client is unknown, or did not authenticate as it must.",
     );
-    if basic { error.header(header::WWW_AUTHENTICATE, "Basic realm=\"reseal\"") } else { error }
+    error.header(header::WWW_AUTHENTICATE, if basic { "Basic realm=\"reseal\"" } else { "Bearer" })
 }
 
 impl Authority {

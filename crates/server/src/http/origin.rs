@@ -6,12 +6,16 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 /// Refuses a state-changing request with the cookie unless it is same-origin by `Sec-Fetch-Site`, or its
 /// `Origin` is exactly the authority's or one of the client's. With neither header it is refused.
+///
+/// A request that only reads may come without either, but not from a page of another origin: CORS lets in
+/// the origins of all clients, and those of one must not read the sessions of another.
 pub fn check_cookie_request(
     method: &Method,
     headers: &HeaderMap,
     (issuer, origins): (&str, &[String]),
 ) -> Result<(), ApiError> {
-    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+    let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if reads && !headers.contains_key(header::ORIGIN) {
         return Ok(());
     }
     let allowed = match (fetch_site(headers), origin(headers)) {
@@ -149,6 +153,8 @@ mod tests {
         ));
         assert!(allowed(&Method::POST, &[("origin", "https://auth.example")]));
         assert!(allowed(&Method::GET, &[("sec-fetch-site", "cross-site")]));
+        assert!(allowed(&Method::GET, &[("origin", "https://app.example")]));
+        assert!(!allowed(&Method::GET, &[("origin", "https://other.example")]));
         for refused in [
             &[][..],
             &[("sec-fetch-site", "same-site")],

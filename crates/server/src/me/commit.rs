@@ -14,9 +14,11 @@ use std::time::Duration;
 /// How often a change is decided on again because somebody else was faster.
 pub(super) const ATTEMPTS: usize = 32;
 
-/// The caller's session and record as they are now. The caller was checked when the request came in;
-/// since then his session may have ended, or his cookie been replaced.
-pub(super) async fn read_again(app: &Authority, caller: &Caller) -> ApiResult<Snapshot> {
+/// The caller's session and record as they are now, and now becomes the time of the decision. The caller
+/// was checked when the request came in; since then his password may have waited to be hashed, his session
+/// may have ended, or his cookie been replaced.
+pub(super) async fn read_again(app: &Authority, caller: &mut Caller) -> ApiResult<Snapshot> {
+    caller.now = app.clock.now();
     let gone = || ApiError::invalid_token("The session is gone. Sign in again.");
     let snapshot = app.store.session(caller.session.id).await?.ok_or_else(gone)?;
     live_policy(app, &snapshot.session, caller.now)?;

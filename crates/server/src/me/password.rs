@@ -57,7 +57,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 )]
 async fn change(
     State(app): State<App>,
-    caller: Caller,
+    mut caller: Caller,
     origin: Origin,
     JsonBody(body): JsonBody<PasswordRequest>,
 ) -> ApiResult<CredentialAnswer> {
@@ -66,7 +66,7 @@ async fn change(
     app.check_new_password(&body.new_password, &caller.user).await?;
     let hash = app.hasher.hash(body.new_password).await.map_err(busy)?.to_string();
     for _ in 0..ATTEMPTS {
-        let now = read_again(&app, &caller).await?;
+        let now = read_again(&app, &mut caller).await?;
         let found = app.store.user_secrets(now.user.id).await?.ok_or_else(too_busy)?;
         let (user, secrets) = found;
         if secrets.password != checked.password {

@@ -124,14 +124,14 @@ async fn start(
 )]
 async fn verify(
     State(app): State<App>,
-    caller: Caller,
+    mut caller: Caller,
     origin: Origin,
     JsonBody(body): JsonBody<VerifyRequest>,
 ) -> ApiResult<CredentialAnswer> {
     require_newest_cookie(&caller)?;
     let (codes, hashes) = recovery_codes(&app);
     for _ in 0..ATTEMPTS {
-        let now = read_again(&app, &caller).await?;
+        let now = read_again(&app, &mut caller).await?;
         let challenge = challenges::read(&app, &body.challenge).await?;
         if !is_for(&challenge, &now.session, &now.user) {
             return Err(invalid_challenge());
@@ -190,13 +190,13 @@ async fn verify(
 )]
 async fn turn_off(
     State(app): State<App>,
-    caller: Caller,
+    mut caller: Caller,
     origin: Origin,
     OptionalJson(body): OptionalJson<TurnOffRequest>,
 ) -> ApiResult<Response> {
     confirm(&app, &caller, &origin, body.and_then(|b| b.current_password)).await?;
     for _ in 0..ATTEMPTS {
-        let now = read_again(&app, &caller).await?;
+        let now = read_again(&app, &mut caller).await?;
         let Some(new) = with_phone(&now.user, None, caller.now)? else {
             return no_content(app.reseal(&caller, (&now.session, &now.user), caller.strength)?);
         };

@@ -68,14 +68,14 @@ async fn show(State(app): State<App>, caller: Caller) -> ApiResult<Response> {
 )]
 async fn change(
     State(app): State<App>,
-    caller: Caller,
+    mut caller: Caller,
     origin: Origin,
     if_match: IfMatch,
     JsonBody(body): JsonBody<PatchRequest>,
 ) -> ApiResult<CredentialAnswer> {
     let patch = body.into_patch(&app.config.users.user_writable)?;
     for _ in 0..ATTEMPTS {
-        let now = read_again(&app, &caller).await?;
+        let now = read_again(&app, &mut caller).await?;
         if_match.check(now.user.revision)?;
         let next = now.user.patched(&patch, caller.now);
         let next = next.map_err(|e| ApiError::invalid_request(format!("{e}.")))?;

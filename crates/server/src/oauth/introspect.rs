@@ -1,6 +1,6 @@
 //! `POST /oauth/introspect` (RFC 7662).
 
-use super::refresh;
+use super::{filled, refresh};
 use crate::authority::App;
 use crate::http::body::FormBody;
 use crate::http::client_auth::ClientCredentials;
@@ -8,7 +8,7 @@ use crate::http::error::{ApiError, ApiResult, ErrorBody};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reseal_core::session::Status;
 use reseal_core::{Client, Timestamp};
 use reseal_jose::Jws;
@@ -27,10 +27,10 @@ pub struct IntrospectRequest {
     #[serde(default, rename = "token_type_hint")]
     _token_type_hint: Option<String>,
     /// The client that asks, where it does not use HTTP Basic.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "filled")]
     client_id: Option<String>,
     /// Its secret (client_secret_post).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "filled")]
     #[schema(value_type = Option<String>)]
     client_secret: Option<Zeroizing<String>>,
 }
@@ -92,6 +92,10 @@ async fn of_access_token(app: &App, asker: &Client, token: &str, now: Timestamp)
         return Ok(None);
     }
     let Some(client) = app.client(&claims.client_id).await? else { return Ok(None) };
+    // As for administration: what was got with a secret, or before a right was taken, holds no longer.
+    if claims.sid.is_none() && claims.iat < client.updated_at.secs() {
+        return Ok(None);
+    }
     let mut revision = None;
     if let Some(sid) = claims.sid {
         let Some(found) = app.store.session(sid).await? else { return Ok(None) };
@@ -125,7 +129,11 @@ async fn of_refresh_token(
     token: &str,
     now: Timestamp,
 ) -> ApiResult<Option<Value>> {
-    let Ok(token) = refresh::authenticate(app, token).await else { return Ok(None) };
+    let token = match refresh::authenticate(app, token).await {
+        Ok(token) => token,
+        Err(error) if error.status() == StatusCode::SERVICE_UNAVAILABLE => return Err(error),
+        Err(_) => return Ok(None),
+    };
     let Some(found) = app.store.session(token.session_id).await? else { return Ok(None) };
     let session = &found.session;
     let row = &session.rotation;

@@ -1,6 +1,6 @@
 //! `POST /oauth/revoke` (RFC 7009): ends the session of the token.
 
-use super::refresh;
+use super::{filled, refresh};
 use crate::authority::App;
 use crate::http::body::FormBody;
 use crate::http::caller::Origin;
@@ -25,10 +25,10 @@ pub struct RevokeRequest {
     #[serde(default, rename = "token_type_hint")]
     _token_type_hint: Option<String>,
     /// The client, where it does not use HTTP Basic.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "filled")]
     client_id: Option<String>,
     /// Its secret (client_secret_post).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "filled")]
     #[schema(value_type = Option<String>)]
     client_secret: Option<Zeroizing<String>>,
 }

@@ -1,6 +1,6 @@
 //! `POST /oauth/token` (RFC 6749 §3.2): the grants `refresh_token` and `client_credentials`.
 
-use super::refresh;
+use super::{filled, refresh};
 use crate::authority::App;
 use crate::http::answer::{CredentialAnswer, CredentialBody};
 use crate::http::body::FormBody;
@@ -22,22 +22,22 @@ pub struct TokenRequest {
     #[schema(example = "refresh_token")]
     grant_type: String,
     /// The client, where it does not use HTTP Basic.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "filled")]
     client_id: Option<String>,
     /// Its secret (client_secret_post).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "filled")]
     #[schema(value_type = Option<String>)]
     client_secret: Option<Zeroizing<String>>,
     /// The refresh token.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "filled")]
     #[schema(value_type = Option<String>)]
     pub(super) refresh_token: Option<Zeroizing<String>>,
     /// The access token held so far, expired or not; if it verifies it must name the same session.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "filled")]
     #[schema(value_type = Option<String>)]
     pub(super) access_token: Option<Zeroizing<String>>,
     /// Narrower scope, if wanted.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "filled")]
     pub(super) scope: Option<String>,
 }
 

@@ -2,15 +2,15 @@
 
 use crate::authority::App;
 use crate::http::answer::SessionView;
-use crate::http::caller::{Caller, Origin};
+use crate::http::caller::{Caller, Origin, Presented};
 use crate::http::error::{ApiError, ApiResult, ErrorBody};
 use crate::http::query::Query;
 use axum::Json;
 use axum::extract::{Path, State};
 use http::StatusCode;
 use reseal_core::event::EndReason;
-use reseal_core::session::Status;
-use reseal_core::{Session, SessionId};
+use reseal_core::session::{AccessLife, Status};
+use reseal_core::{PolicyKind, Session, SessionId};
 use reseal_store::{Commit, EndFilter, EndSessions, Write};
 use serde::{Deserialize, Serialize};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -125,12 +125,21 @@ async fn device(app: &App, caller: &Caller, session: Session) -> ApiResult<Optio
         return Ok(None);
     }
     let Some(client) = app.client(&session.client_id).await? else { return Ok(None) };
+    let current = session.id == caller.session.id;
+    let mut view = SessionView::new(&session, policy, session.strength, None);
+    let mut renewed_at = session.renewed_at.secs();
+    // Of a refresh session its bearer sees what held when his token was issued, here as elsewhere.
+    if let (true, PolicyKind::Refresh, Presented::Token(token)) = (current, policy.kind, &caller.presented) {
+        let life = AccessLife { iat: token.iat, exp: token.exp, renew_at: None };
+        view = SessionView::new(&session, policy, session.strength, Some(life));
+        renewed_at = renewed_at.min(token.iat);
+    }
     Ok(Some(DeviceView {
-        session: SessionView::new(&session, policy, session.strength, None),
-        current: session.id == caller.session.id,
+        session: view,
+        current,
         client: client.name.clone(),
         client_id: client.id.to_string(),
-        renewed_at: session.renewed_at.secs(),
+        renewed_at,
         ip: session.ip.map(|ip| ip.to_string()),
         user_agent: session.user_agent,
     }))

@@ -11,7 +11,7 @@ use crate::http::origin::check_login_request;
 use crate::limits::TooMany;
 use crate::password::{HashError, Password, StoredHash};
 use axum::extract::State;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use reseal_core::auth::Amr;
 use reseal_core::credential::UnverifiedSessionCookie;
 use reseal_core::event::EndReason;
@@ -70,13 +70,14 @@ async fn login(
     headers: HeaderMap,
     JsonBody(body): JsonBody<LoginRequest>,
 ) -> ApiResult<CredentialAnswer> {
-    let now = app.clock.now();
     let given = ClientCredentials::read(&headers, Some(&body.client_id), body.client_secret.as_deref())?;
     let client = app.authenticate_client(&given).await?;
     check_login_request(&headers, &app.issuer, &client.origins)?;
     let scope = session_scope(&client, body.scope.as_deref())?;
 
-    let user = check_password(&app, &body.username, body.password, (&origin, now)).await?;
+    let user = check_password(&app, &body.username, body.password, (&origin, app.clock.now())).await?;
+    // The password may have waited for its turn; what is decided, is decided now.
+    let now = app.clock.now();
     if user.has_second_factor() {
         app.metrics.login("second_factor_required");
         let step = SecondStep { user: &user, client: &client, scope: &scope, origin: &origin, now };
@@ -157,7 +158,7 @@ pub async fn start_session(app: &Authority, login: StartLogin<'_>) -> ApiResult<
         other => other.into(),
     })?;
     app.metrics.session_started(policy.kind.as_str());
-    tracing::info!(sub = %user.id, sid = %session.id, client_id = %client.id, "session started");
+    tracing::info!(sub = %user.id, sid = %session.id, client_id = %client.id, ip = ?origin.ip, "session started");
 
     let scope = session.scope.intersection(&client.scope);
     let grant = Grant { session: &session, user, client, policy, strength, scope: &scope, now };
@@ -167,6 +168,7 @@ pub async fn start_session(app: &Authority, login: StartLogin<'_>) -> ApiResult<
 /// 401 for a wrong username or password, and for everything that must look like it (ASVS 6.3.8).
 pub fn invalid_credentials() -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, "invalid_credentials", "Wrong username or password.")
+        .header(header::WWW_AUTHENTICATE, "Bearer")
 }
 
 /// The scope that a login gets: what was asked for, never more than the client may have.
