@@ -267,7 +267,7 @@ async fn show(State(app): State<App>, _: Admin, Path(id): Path<String>) -> ApiRe
     Ok(Json(ClientRecord::new(client, None)))
 }
 
-/// Change a client. What takes something away holds at once here, and within a second at verifiers.
+/// Change a client. What takes something away holds at once here, and the log tells verifiers.
 #[utoipa::path(
     patch, path = "/v1/admin/clients/{id}", tag = "admin",
     params(("id" = String, Path, description = "The client's id")),

@@ -112,8 +112,8 @@ async fn rotate(State(app): State<App>, admin: Admin) -> ApiResult<Json<KeyList>
     all(&app, admin.now).await
 }
 
-/// Withdraw a signing key that may have leaked. From now on no token signed with it is accepted here, and
-/// within a second by no verifier; another key signs at once.
+/// Withdraw a signing key that may have leaked. From now on no token signed with it is accepted here, the
+/// key is out of the published set, and the log tells verifiers; another key signs at once.
 #[utoipa::path(
     post, path = "/v1/admin/keys/{kid}/withdraw", tag = "admin",
     params(("kid" = String, Path, description = "The signing key")),

@@ -241,7 +241,7 @@ async fn show(State(app): State<App>, _: Admin, Path(id): Path<String>) -> ApiRe
     Ok(record(StatusCode::OK, &user))
 }
 
-/// Change a user. The revision grows once however much changes; verifiers learn of it within a second,
+/// Change a user. The revision grows once however much changes; the log tells verifiers,
 /// and the next renewal of each session carries the new claims.
 #[utoipa::path(
     patch, path = "/v1/admin/users/{id}", tag = "admin",

@@ -49,6 +49,8 @@ struct Spans {
     #[serde(default)]
     login: BTreeMap<String, Spanned<toml::Value>>,
     #[serde(default)]
+    telemetry: BTreeMap<String, Spanned<toml::Value>>,
+    #[serde(default)]
     policies: BTreeMap<String, Spanned<BTreeMap<String, Spanned<toml::Value>>>>,
 }
 
@@ -108,7 +110,17 @@ impl Config {
             }
         }
         if self.keys.publish_before.0 >= self.keys.rotate_every.0 {
-            return Err(Fault::new("keys", "publish_before", "must be shorter than rotate_every"));
+            // Blame what was written: the other one has its default.
+            let reason = format!(
+                "publish_before ({}) must be shorter than rotate_every ({})",
+                self.keys.publish_before, self.keys.rotate_every
+            );
+            let default = super::KeysConfig::default().publish_before;
+            let key = if self.keys.publish_before == default { "rotate_every" } else { "publish_before" };
+            return Err(Fault::new("keys", key, reason));
+        }
+        if self.telemetry.sample.is_some_and(|sample| !(0.0..=1.0).contains(&sample)) {
+            return Err(Fault::new("telemetry", "sample", "must lie between 0 and 1"));
         }
         for name in &self.users.user_writable {
             let known = name == "name" || name == "email" || name.starts_with("attributes.");
@@ -181,6 +193,7 @@ impl Spans {
             ("keys", _) => of(&self.keys),
             ("login", _) => of(&self.login),
             ("users", _) => of(&self.users),
+            ("telemetry", _) => of(&self.telemetry),
             _ => self.issuer.as_ref().map(|s| s.span().start),
         };
         found.unwrap_or(0)
@@ -210,6 +223,8 @@ mod tests {
         let missing = "\n[policies.web]\nkind = 'sliding'\naccess_ttl = '5m'\n";
         assert!(error(missing).contains("max_ttl"), "{}", error(missing));
         assert!(error("issuer = 'http://a.example'").contains("https"));
+        assert!(error("[keys]\n\nrotate_every = '30m'").starts_with("reseal.toml:3: "));
+        assert!(error("\n[telemetry]\nsample = 2.0").starts_with("reseal.toml:3: "));
         assert!(error("[users]\nuser_writable = ['roles']").starts_with("reseal.toml:2: "));
         assert!(error("[login]\nburst = 3\nwindow = '0s'").starts_with("reseal.toml:3: login.window: "));
         assert!(error("[login]\nburst = 0").starts_with("reseal.toml:2: "));

@@ -24,6 +24,15 @@ struct Inner {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// What the log says of an error, found in the extensions of its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal {
+    /// `error`.
+    pub code: &'static str,
+    /// `reason`.
+    pub reason: Option<&'static str>,
+}
+
 /// The body of every error.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct ErrorBody {
@@ -190,6 +199,7 @@ impl IntoResponse for ApiError {
             extra,
         };
         let mut response = (status, Json(body)).into_response();
+        response.extensions_mut().insert(Refusal { code, reason });
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         for (name, value) in headers {
             response.headers_mut().append(name, value);

@@ -11,8 +11,11 @@ use reseal_core::credential::{RefreshToken, Unauthentic, UnverifiedRefreshToken}
 use reseal_core::policy::Policies;
 use reseal_core::refresh::{Issued, OnRollback, Outcome, Presenter, rotate};
 use reseal_core::session::{Change, Ended};
-use reseal_core::{Client, ClientId, EndReason, PolicyKind, Scope, Session, Timestamp, User};
+use reseal_core::{
+    Client, ClientId, EndReason, PolicyKind, Scope, Session, SessionId, Timestamp, User, UserId,
+};
 use reseal_store::Snapshot;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,7 +101,7 @@ enum Decided {
     NotOurs,
     InvalidScope,
     Superseded,
-    Reuse,
+    Reuse { sid: SessionId, sub: UserId, ip: Option<IpAddr> },
     Over(Ended),
 }
 
@@ -137,7 +140,9 @@ impl Attempt {
                 (Decided::Issue(Box::new(issue)), change)
             }
             Outcome::Superseded { change } => (Decided::Superseded, change),
-            Outcome::Reuse { change } => (Decided::Reuse, change),
+            Outcome::Reuse { change } => {
+                (Decided::Reuse { sid: session.id, sub: user.id, ip: self.origin.ip }, change)
+            }
             Outcome::Over(ended) => (Decided::Over(ended), nothing()),
         }
     }
@@ -169,10 +174,10 @@ fn answer(app: &App, client: &Client, decided: Decided, now: Timestamp) -> ApiRe
             )
             .reason(reseal_core::touch::SUPERSEDED))
         }
-        Decided::Reuse => {
+        Decided::Reuse { sid, sub, ip } => {
             app.metrics.refresh("theft");
             app.metrics.session_ended(EndReason::ReuseDetected.as_str());
-            tracing::warn!(client_id = %client.id, "a used refresh token came back; its session is ended");
+            tracing::warn!(%sub, %sid, client_id = %client.id, ?ip, "a used refresh token came back; its session is ended");
             Err(over(EndReason::ReuseDetected))
         }
         Decided::Over(ended) => Err(over(ended.reason)),

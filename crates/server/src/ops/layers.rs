@@ -7,7 +7,7 @@ use super::{access, errors, trace};
 use crate::authority::App;
 use crate::dev;
 use crate::http::caller::Peer;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, Refusal};
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -16,6 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
@@ -79,6 +80,7 @@ async fn around(State(Outer(facts)): State<Outer>, request: Request, next: Next)
     facts.add_headers(&mut response);
 
     let (status, took) = (response.status(), begun.elapsed());
+    log_refusal(&response, (&method, route), ip);
     facts.app.metrics.request(route, &method, status, took);
     if let Some(span) = &span {
         trace::ended(&span.span, status);
@@ -88,6 +90,32 @@ async fn around(State(Outer(facts)): State<Outer>, request: Request, next: Next)
         access::Line { method: &method, route, status, took, client, ip, trace_id }.write();
     }
     response
+}
+
+/// Every refused authentication and authorization is logged (ASVS 16.3.1, 16.3.2), whoever refused it. A
+/// request without any credential is a question, not an attempt.
+fn log_refusal(response: &Response, (method, route): (&Method, &str), ip: Option<IpAddr>) {
+    let Some(Refusal { code, reason }) = response.extensions().get().copied() else { return };
+    let (ip, reason) = (Shown(ip), reason.unwrap_or("-"));
+    match response.status() {
+        StatusCode::FORBIDDEN => tracing::warn!(%method, route, code, reason, %ip, "refused"),
+        StatusCode::UNAUTHORIZED if code != "unauthorized" => {
+            tracing::info!(%method, route, code, reason, %ip, "not authenticated");
+        }
+        _ => {}
+    }
+}
+
+/// An address, or a dash.
+struct Shown(Option<IpAddr>);
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(ip) => ip.fmt(f),
+            None => f.write_str("-"),
+        }
+    }
 }
 
 impl Facts {
