@@ -408,6 +408,34 @@ async fn the_access_log_says_who_called_what_and_nothing_secret() {
 }
 
 #[tokio::test]
+async fn every_refusal_is_logged_with_its_code_and_address_and_no_credential() {
+    let authority = TestAuthority::start().await;
+    authority.user("alice").await;
+    let held = authority.login("sliding", "alice").await;
+    let Credential::Bearer(token) = held.credential() else { panic!("a token") };
+    let lines = Lines::default();
+    let _recording = lines.record();
+    authority.get("/v1/admin/users", &Credential::Bearer(token.clone())).await.expect(StatusCode::FORBIDDEN);
+    let forged = format!("{token}x");
+    authority.get("/v1/me", &Credential::Bearer(forged)).await.expect(StatusCode::UNAUTHORIZED);
+    authority.get("/v1/me", &Credential::None).await.expect(StatusCode::UNAUTHORIZED);
+
+    let all = lines.text();
+    let told: Vec<Value> = all.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()).collect();
+    let seen: Vec<_> = told
+        .iter()
+        .filter(|l| l["message"] == "refused" || l["message"] == "not authenticated")
+        .map(|l| {
+            let text = |name: &str| l[name].as_str().unwrap().to_owned();
+            (text("route"), text("code"), text("ip"))
+        })
+        .collect();
+    let line = |route: &str, code: &str| (route.to_owned(), code.to_owned(), "192.0.2.1".to_owned());
+    assert_eq!(seen, [line("/v1/admin/users", "client_token_required"), line("/v1/me", "invalid_token")]);
+    assert!(!all.contains(&token), "the token is in the log");
+}
+
+#[tokio::test]
 async fn without_being_asked_there_is_no_access_log() {
     let authority = TestAuthority::start().await;
     let lines = Lines::default();
