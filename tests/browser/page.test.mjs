@@ -128,6 +128,9 @@ test('the phone number enters the token in the same answer, and the other sessio
   const dialog = page.getByRole('dialog');
   await dialog.waitFor();
   await shot(page, 'second-factor');
+  // Nothing behind an open dialog can be reached: its code must be in it.
+  const message = await dialog.locator('li p').textContent();
+  assert.ok(message.includes(await newestCode(page)), message);
   await dialog.getByLabel('Code').fill('000000');
   await dialog.getByRole('button', { name: 'Continue' }).click();
   await page.waitForFunction(() => document.getElementById('factor-says').textContent !== '');
@@ -169,6 +172,136 @@ test('the cookie is out of reach of scripts and its session outlives a reload', 
   assert.deepEqual(complaints, []);
   await close();
 });
+
+test('tabs share the cookie, and each sees what another did with it', async () => {
+  const { page, complaints, close } = await openPage(browser, authority.issuer);
+  const other = await page.context().newPage();
+  await other.goto(authority.issuer);
+  await other.waitForSelector('html.ready');
+  const session = async (page) => (await page.evaluate(async () => (await (await fetch('/v1/session')).json()).id));
+
+  await press(page, 'cookie', 'Sign in');
+  await heard(other, 'cookie', 'Another tab signed in.');
+  assert.match(await face(other, 'cookie'), /signs out at/);
+  await press(other, 'cookie', 'Sign in');
+  await heard(page, 'cookie', 'Another tab signed in.');
+  assert.equal(await session(page), await session(other));
+  await press(other, 'cookie', 'Sign out');
+  await heard(page, 'cookie', 'Another tab signed out.');
+  assert.equal(await face(page, 'cookie'), 'Ended. You signed out.');
+  assert.equal(await panel(other, 'cookie').locator('.log li', { hasText: 'Another tab signed out.' }).count(), 0);
+  assert.deepEqual(complaints, []);
+  await close();
+});
+
+test('when the authority does not answer the page says so, and stops when it does again', async () => {
+  const { page, close } = await openPage(browser, authority.issuer);
+  await page.route('**/*', (route) => route.abort());
+  await page.getByRole('button', { name: '+1 min' }).click();
+  await page.getByRole('status').filter({ hasText: 'does not answer' }).waitFor();
+  await page.unroute('**/*');
+  await page.waitForFunction(() => document.getElementById('status').textContent === '');
+  await close();
+});
+
+test('a sign-in that is too long ago for a change is told in words of the page', async () => {
+  const { page, complaints, close } = await openPage(browser, authority.issuer);
+  await press(page, 'fixed', 'Sign in');
+  await heard(page, 'fixed', 'Signed in.');
+  await page.getByRole('button', { name: '+10 min' }).click();
+  await page.getByRole('button', { name: 'Send code' }).click();
+  await page.getByText('You signed in too long ago for this.').waitFor();
+  assert.deepEqual(complaints, []);
+  await close();
+});
+
+test('when the last session is over there are no devices and nothing to act through', async () => {
+  const { page, complaints, close } = await openPage(browser, authority.issuer);
+  await press(page, 'sliding', 'Sign in');
+  await page.locator('#devices li').first().waitFor();
+  assert.match(await page.locator('#devices li').first().textContent(), /\(this one\)/);
+  await page.getByRole('button', { name: '+1 h' }).click();
+  await heard(page, 'sliding', 'It was not used for too long.');
+  await page.waitForFunction(() => document.querySelectorAll('#devices li').length === 0);
+  assert.equal(await page.getByRole('button', { name: 'Save' }).getAttribute('aria-disabled'), 'true');
+  await page.getByLabel('Name', { exact: true }).focus();
+  await page.keyboard.press('Enter');
+  await page.getByText('Sign in to one of the four first.').waitFor();
+  assert.deepEqual(complaints, []);
+  await close();
+});
+
+test('a record that was changed elsewhere is shown when a renewal brings it', async () => {
+  const { page, complaints, close } = await openPage(browser, authority.issuer);
+  await press(page, 'refresh', 'Sign in');
+  await heard(page, 'refresh', 'Signed in.');
+  const { user, clients } = authority.dev;
+  const call = (method, path, token, body) =>
+    fetch(`${authority.issuer}${path}`, {
+      method,
+      headers: { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) },
+      body: JSON.stringify(body),
+    }).then((answer) => answer.json());
+  const login = await call('POST', '/v1/session', '', { client_id: clients.sliding.client_id, ...user });
+  await call('PATCH', '/v1/me', login.access_token, { name: 'Changed Elsewhere' });
+  await press(page, 'refresh', 'Renew');
+  await heard(page, 'refresh', 'Renewed.');
+  assert.equal(await claim(page, 'refresh', 'name'), 'Changed Elsewhere');
+  await page.waitForFunction(() => document.getElementById('name').value === 'Changed Elsewhere');
+  assert.deepEqual(complaints, []);
+  await close();
+});
+
+/** Texts that stand out from what is behind them by less than WCAG AA asks for. Controls that are switched off are exempt. */
+const faint = (page) =>
+  page.evaluate(() => {
+    const parse = (colour) => {
+      const [r, g, b, a = 1] = colour.match(/[\d.]+/g).map(Number);
+      return { rgb: [r, g, b], a };
+    };
+    const over = (top, alpha, bottom) => top.map((c, i) => c * alpha + bottom[i] * (1 - alpha));
+    const light = (rgb) => {
+      const [r, g, b] = rgb.map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+      return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const behind = (node) => {
+      const layers = [];
+      for (let at = node; at; at = at.parentElement) layers.unshift(parse(getComputedStyle(at).backgroundColor));
+      return layers.reduce((under, layer) => over(layer.rgb, layer.a, under), [255, 255, 255]);
+    };
+    const found = [];
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    for (let text = texts.nextNode(); text; text = texts.nextNode()) {
+      const node = text.parentElement;
+      if (!text.data.trim() || node.closest('[aria-disabled=true], svg, script, style, noscript, template') || !node.checkVisibility()) continue;
+      let alpha = 1;
+      for (let at = node; at; at = at.parentElement) alpha *= Number(getComputedStyle(at).opacity);
+      const ground = behind(node);
+      const { rgb, a } = parse(getComputedStyle(node).color);
+      const [one, two] = [light(over(rgb, a * alpha, ground)), light(ground)];
+      const ratio = (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05);
+      if (ratio < 4.5) found.push(`${text.data.trim().slice(0, 40)}: ${ratio.toFixed(2)}`);
+    }
+    return found;
+  });
+
+for (const colorScheme of ['light', 'dark']) {
+  test(`every text stands out enough, ${colorScheme}`, async () => {
+    const { page, close } = await openPage(browser, authority.issuer, { colorScheme });
+    assert.deepEqual(await faint(page), [], 'signed out');
+    await signInEverywhere(page);
+    await press(page, 'refresh', 'Renew');
+    await heard(page, 'refresh', 'Renewed.');
+    await page.getByLabel('Name', { exact: true }).fill(`A name in the ${colorScheme}`);
+    await page.getByRole('button', { name: 'Save' }).click();
+    await heard(page, 'sliding', 'Resealed');
+    assert.deepEqual(await faint(page), [], 'live, with claims that changed');
+    await page.getByRole('button', { name: '+1 h' }).click();
+    await heard(page, 'sliding', 'It was not used for too long.');
+    assert.deepEqual(await faint(page), [], 'ended');
+    await close();
+  });
+}
 
 test('the keyboard alone is enough', async () => {
   const { page, complaints, close } = await openPage(browser, authority.issuer);

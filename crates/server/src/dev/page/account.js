@@ -125,7 +125,9 @@ export class Account {
       if (live) select.value = live.value;
     }
     const panel = this.via;
-    byId('account').classList.toggle('off', !panel);
+    for (const control of document.querySelectorAll('#account .columns :is(input, button)')) {
+      control.setAttribute('aria-disabled', String(!panel));
+    }
     if (!panel) return byId('devices').replaceChildren();
     const [me, sessions] = await Promise.all([
       call('GET', '/v1/me', { ...panel.credential }),
@@ -141,7 +143,10 @@ export class Account {
       ? `${record.phone_number}${record.phone_number_verified ? ', second factor' : ', not verified'}`
       : 'none';
     byId('phone-off').hidden = !record.phone_number;
-    byId('devices').replaceChildren(...sessions.body.items.map((/** @type {any} */ s) => this.device(s)));
+    /** @type {any[]} */
+    const devices = sessions.body.items;
+    devices.sort((a, b) => Number(b.current) - Number(a.current) || b.started_at - a.started_at);
+    byId('devices').replaceChildren(...devices.map((s) => this.device(s)));
   }
 
   /** @param {any} session */
@@ -164,13 +169,24 @@ export class Account {
   }
 }
 
-/** The phone: text messages that were sent, newest first. */
+/** @typedef {{ to: string, text: string, at: number }} Message */
+
+/**
+ * The phone: text messages that were sent, newest first; and the newest one beside the question for its
+ * code, since nothing behind an open dialog can be reached.
+ */
 export async function showOutbox() {
   const answer = await call('GET', '/dev/outbox');
-  if (!answer.ok) return;
-  /** @type {{ to: string, text: string, at: number }[]} */
+  if (!answer.ok) return answer;
+  /** @type {Message[]} */
   const messages = answer.body.slice(-5).reverse();
-  const host = byId('outbox');
+  showMessages(byId('outbox'), messages);
+  showMessages(byId('factor-outbox'), messages.slice(0, 1));
+  return answer;
+}
+
+/** @param {HTMLElement} host @param {Message[]} messages */
+function showMessages(host, messages) {
   const key = JSON.stringify(messages);
   if (host.dataset.key === key) return;
   host.dataset.key = key;

@@ -46,6 +46,7 @@ export async function call(method, path, options = {}) {
 
 /** What went wrong, in words. @param {Answer} answer */
 export function problem(answer) {
-  const { error_description: text = 'Something went wrong.', reason } = answer.body ?? {};
+  const { error, error_description: text = 'Something went wrong.', reason } = answer.body ?? {};
+  if (error === 'insufficient_user_authentication') return 'You signed in too long ago for this. Sign in again, then try once more.';
   return reason && !text.includes(reason) ? `${text} (${reason})` : text;
 }

@@ -28,13 +28,18 @@ async function signIn(panel) {
 function secondFactor(required, cookie) {
   const dialog = /** @type {HTMLDialogElement} */ (byId('factor'));
   const form = /** @type {HTMLFormElement} */ (byId('factor-form'));
-  const says = byId('factor-says');
+  /** @param {string} text @param {'good' | 'bad'} [mood] */
+  const say = (text, mood = 'bad') => {
+    byId('factor-says').textContent = text;
+    byId('factor-says').className = `says ${mood}`;
+  };
   byId('factor-hint').textContent = required.factors.find((f) => f.factor === 'phone')?.hint ?? '';
-  says.textContent = '';
+  say('');
   input('factor-code').value = '';
   void showOutbox();
   dialog.showModal();
   return new Promise((resolve) => {
+    let asking = false;
     /** @param {Answer} answer */
     const finish = (answer) => {
       form.onsubmit = null;
@@ -43,21 +48,26 @@ function secondFactor(required, cookie) {
       dialog.close();
       resolve(answer);
     };
-    dialog.onclose = () => finish(CANCELLED);
+    // An answer that is under way may have started the session: then it counts, not the closing.
+    dialog.onclose = () => asking || finish(CANCELLED);
     byId('factor-cancel').onclick = () => dialog.close();
     byId('factor-resend').onclick = async () => {
       const answer = await call('POST', '/v1/session/factor/resend', { json: { challenge: required.challenge }, cookie });
-      says.textContent = answer.ok ? 'Sent again.' : problem(answer);
+      say(answer.ok ? 'Sent again.' : problem(answer), answer.ok ? 'good' : 'bad');
       void showOutbox();
     };
     form.onsubmit = async (event) => {
       event.preventDefault();
+      if (asking) return;
       const code = input('factor-code').value.trim();
       const factor = /^[0-9 ]{6,7}$/.test(code) ? 'phone' : 'recovery_code';
       const json = { challenge: required.challenge, factor, code: factor === 'phone' ? code.replace(' ', '') : code };
+      asking = true;
       const answer = await call('POST', '/v1/session/factor', { json, cookie });
+      asking = false;
       if (answer.ok || answer.body?.error === 'invalid_challenge') finish(answer);
-      else says.textContent = problem(answer);
+      else if (!dialog.open) finish(CANCELLED);
+      else say(problem(answer));
     };
   });
 }
@@ -66,12 +76,19 @@ function secondFactor(required, cookie) {
 async function advance(seconds) {
   const answer = await call('POST', '/dev/clock', { json: { advance: seconds } });
   if (answer.ok) setNow(answer.body.now);
+  showStatus(answer);
+}
+
+/** Says at the top when the authority cannot be asked, until it can again. @param {Answer} answer */
+function showStatus(answer) {
+  const text = answer.ok ? '' : problem(answer);
+  if (byId('status').textContent !== text) byId('status').textContent = text;
 }
 
 async function start() {
   const answer = await call('GET', '/dev/config.json');
   if (!answer.ok) {
-    byId('status').textContent = problem(answer);
+    showStatus(answer);
     return;
   }
   const { issuer, user, clients, now: time } = answer.body;
@@ -108,7 +125,7 @@ async function start() {
   setInterval(tick, 1000);
   setInterval(() => {
     if (document.hidden) return;
-    void showOutbox();
+    void showOutbox().then(showStatus);
     for (const panel of panels) void panel.look();
   }, 3000);
   byId('status').textContent = '';

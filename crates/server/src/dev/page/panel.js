@@ -60,6 +60,9 @@ export class Panel {
     /** @type {string | undefined} */
     this.ended = undefined;
     this.idleTime = 0;
+    /** The cookie is every tab's: a tab that changed it tells the others. */
+    this.tabs = kind === 'cookie' ? new BroadcastChannel('session-cookie') : undefined;
+    this.tabs?.addEventListener('message', () => this.lookAtCookie());
     this.root = this.build();
   }
 
@@ -130,6 +133,7 @@ export class Panel {
     this.forget();
     this.adopt(answer);
     this.say('Signed in.', 'good');
+    this.tabs?.postMessage('signed in');
     document.dispatchEvent(new CustomEvent('sessions-changed'));
   }
 
@@ -153,7 +157,10 @@ export class Panel {
     if (token && this.token) {
       showToken(this.token, token, this.claims);
       this.accessToken = token;
+      const before = this.claims;
       this.claims = claimsOf(token);
+      // The record was changed, perhaps elsewhere: whoever shows it must look again.
+      if (before && before.rev !== this.claims.rev) document.dispatchEvent(new CustomEvent('sessions-changed'));
     }
     if (refresh && !this.refreshTokens.includes(refresh)) this.refreshTokens.push(refresh);
     this.tick();
@@ -163,14 +170,18 @@ export class Panel {
   notice(answer) {
     const reason = answer.body?.reason;
     if ((answer.status === 401 || answer.body?.error === 'invalid_grant') && reason && reason !== 'superseded') {
-      const before = this.ended;
-      this.ended = reason;
-      if (!before) this.say(why(reason), 'bad');
-      this.tick();
-      document.dispatchEvent(new CustomEvent('sessions-changed'));
+      if (!this.ended) this.end(reason, why(reason));
       return true;
     }
     return false;
+  }
+
+  /** The session is over. @param {string} reason @param {string} text @param {'good' | 'bad'} [mood] */
+  end(reason, text, mood = 'bad') {
+    this.ended = reason;
+    this.say(text, mood);
+    this.tick();
+    document.dispatchEvent(new CustomEvent('sessions-changed'));
   }
 
   /** @param {string} action */
@@ -185,6 +196,7 @@ export class Panel {
     } else if (answer.ok) {
       this.adopt(answer);
       this.say('Renewed.', 'good');
+      this.tabs?.postMessage('renewed');
     } else if (!this.notice(answer)) {
       this.say(problem(answer), 'bad');
     }
@@ -231,9 +243,8 @@ export class Panel {
         ? await call('POST', '/oauth/revoke', { form: { client_id: this.clientId, token: this.refreshTokens.at(-1) ?? '' } })
         : await call('DELETE', '/v1/session', this.credential);
     if (answer.ok) {
-      this.ended = 'signed_out';
-      this.say('Signed out.', 'good');
-      document.dispatchEvent(new CustomEvent('sessions-changed'));
+      this.tabs?.postMessage('signed out');
+      this.end('signed_out', 'Signed out.', 'good');
     } else if (!this.notice(answer)) {
       this.say(problem(answer), 'bad');
     }
@@ -241,9 +252,28 @@ export class Panel {
 
   /** Asks the authority how the session is, so that an end elsewhere shows here. */
   async look() {
-    if (!this.live || (this.kind !== 'cookie' && this.claims && now() >= this.claims.exp)) return;
+    if (this.live && this.kind === 'cookie') return this.lookAtCookie();
+    if (!this.live || (this.claims && now() >= this.claims.exp)) return;
     const answer = await call('GET', '/v1/session', this.credential);
     if (!answer.ok) this.notice(answer);
+  }
+
+  /** Another tab may have signed in, renewed or signed out with the cookie. */
+  async lookAtCookie() {
+    const { session, ended } = this;
+    const answer = await call('GET', '/v1/session', this.credential);
+    // This tab was faster: what it did counts.
+    if (this.session !== session || this.ended !== ended) return;
+    if (answer.ok && this.live && answer.body.id === session?.id) {
+      this.adopt({ ...answer, body: { session: answer.body } });
+    } else if (answer.ok) {
+      this.forget();
+      this.adopt({ ...answer, body: { session: answer.body } });
+      this.say('Another tab signed in.', 'good');
+      document.dispatchEvent(new CustomEvent('sessions-changed'));
+    } else if (this.live && !this.notice(answer) && answer.status === 401) {
+      this.end('signed_out', 'Another tab signed out.');
+    }
   }
 
   /** Draws the moment. */
@@ -261,8 +291,8 @@ export class Panel {
       }
       const idleOver = session.idle_expires_at !== undefined && t >= session.idle_expires_at;
       if (!this.ended && (idleOver || t >= session.expires_at)) {
-        this.ended = t >= session.expires_at ? (this.kind === 'fixed' ? 'expired' : 'max_lifetime') : 'idle_timeout';
-        this.say(why(this.ended), 'bad');
+        const reason = t >= session.expires_at ? (this.kind === 'fixed' ? 'expired' : 'max_lifetime') : 'idle_timeout';
+        return this.end(reason, why(reason));
       }
       state.ended = this.ended;
     }

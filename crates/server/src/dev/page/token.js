@@ -32,6 +32,7 @@ export function showToken(host, token, before) {
   const text = document.createElement('pre');
   text.className = 'jwt';
   text.tabIndex = 0;
+  text.setAttribute('role', 'group');
   text.setAttribute('aria-label', 'The access token: header, payload and signature');
   text.append(
     span('header', header, 'header'), '.', span('payload', payload, 'payload'), '.', span('signature', signature, 'signature'),
