@@ -59,7 +59,7 @@ const TAGS: [(&str, &str); 5] = [
     ("operations", "Health, metrics, this document"),
 ];
 
-/// Adds what every operation may answer because of what wraps it ([`super::layers`]).
+/// Adds what every operation may answer because of what wraps it ([`super::layers()`]).
 pub fn complete(mut document: OpenApi) -> OpenApi {
     for item in document.paths.paths.values_mut() {
         let operations =
