@@ -36,7 +36,7 @@ pub(crate) struct AddArgs {
     /// phone_number_verified, roles or attributes.NAME, with commas between
     #[arg(long, value_name = "CLAIM,...", value_delimiter = ',')]
     claims: Vec<String>,
-    /// An origin from which browsers may call for it, for example https://shop.example; may be repeated
+    /// An origin from which browsers may call for it, for example `https://shop.example`; may be repeated
     #[arg(long = "origin", value_name = "ORIGIN")]
     origins: Vec<String>,
     /// Signing algorithm of its tokens: ES256, EdDSA or RS256
