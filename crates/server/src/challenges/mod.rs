@@ -12,7 +12,7 @@ pub use message::Message;
 pub use text::{ChallengeText, Secret};
 
 use crate::authority::Authority;
-use crate::http::caller::Origin;
+use crate::http::caller::{Origin, ShownIp};
 use crate::http::error::{ApiError, ApiResult};
 use crate::sms::SmsError;
 use http::{StatusCode, header};
@@ -86,7 +86,7 @@ pub async fn start_login(app: &Authority, step: SecondStep<'_>) -> ApiResult<Api
         Ok(()) => send(app, number, &Message::Login { client: &client.name }.text(&code)).await,
         Err(limited) => Err(limited),
     };
-    tracing::info!(sub = %user.id, client_id = %client.id, ip = ?origin.ip, sent = sent.is_ok(), "second factor required");
+    tracing::info!(sub = %user.id, client_id = %client.id, ip = %ShownIp(origin.ip), sent = sent.is_ok(), "second factor required");
     let by_phone = json!({ "factor": "phone", "hint": message::hint(number) });
     let by_recovery_code = json!({ "factor": "recovery_code" });
     let (answer, factors) = match sent {

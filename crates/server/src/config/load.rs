@@ -229,4 +229,24 @@ mod tests {
         assert!(error("[login]\nburst = 3\nwindow = '0s'").starts_with("reseal.toml:3: login.window: "));
         assert!(error("[login]\nburst = 0").starts_with("reseal.toml:2: "));
     }
+
+    #[test]
+    fn no_length_of_time_is_beyond_what_it_can_be_used_for() {
+        for (table, key) in [
+            ("server", "header_timeout"),
+            ("server", "request_timeout"),
+            ("server", "shutdown_timeout"),
+            ("store", "timeout"),
+            ("store", "keep_ended"),
+            ("keys", "rotate_every"),
+            ("keys", "publish_before"),
+            ("users", "recent_login"),
+            ("login", "window"),
+            ("login", "remember_address"),
+        ] {
+            let told = error(&format!("[{table}]\n\n{key} = '9999999999d'"));
+            assert!(told.starts_with(&format!("reseal.toml:3: {table}.{key}: must be at most ")), "{told}");
+        }
+        Config::parse("[store]\ntimeout = '1h'\nkeep_ended = '0s'", Path::new("reseal.toml")).unwrap();
+    }
 }

@@ -283,3 +283,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Origin {
 /// The peer's address, put into the request's extensions by the listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub IpAddr);
+
+/// An address as logs show it: itself, or a dash.
+#[derive(Clone, Copy, Debug)]
+pub struct ShownIp(pub Option<IpAddr>);
+
+impl std::fmt::Display for ShownIp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(ip) => ip.fmt(f),
+            None => f.write_str("-"),
+        }
+    }
+}

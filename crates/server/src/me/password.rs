@@ -5,7 +5,7 @@ use super::confirm::{check_password, require_newest_cookie};
 use crate::authority::{App, Authority};
 use crate::http::answer::{CredentialAnswer, CredentialBody};
 use crate::http::body::JsonBody;
-use crate::http::caller::{Caller, Origin};
+use crate::http::caller::{Caller, Origin, ShownIp};
 use crate::http::error::{ApiError, ApiResult, ErrorBody};
 use crate::password::{Password, WeakPassword};
 use crate::session::login::busy;
@@ -91,7 +91,7 @@ async fn change(
             extra: vec![Write::EndSessions(others)],
         };
         if commit(&app, &caller, update).await? {
-            tracing::warn!(sub = %user.id, sid = %caller.session.id, ip = ?origin.ip, "password changed; other sessions ended");
+            tracing::warn!(sub = %user.id, sid = %caller.session.id, ip = %ShownIp(origin.ip), "password changed; other sessions ended");
             app.metrics.session_ended(EndReason::PasswordChanged.as_str());
             return app.reseal(&caller, (&session, &new), caller.strength);
         }

@@ -6,7 +6,7 @@ use crate::authority::{App, Authority};
 use crate::challenges::{self, ChallengeBody, ChallengeText, Secret, invalid_challenge};
 use crate::http::answer::{CredentialAnswer, CredentialBody};
 use crate::http::body::{JsonBody, OptionalJson};
-use crate::http::caller::{Caller, Origin};
+use crate::http::caller::{Caller, Origin, ShownIp};
 use crate::http::error::{ApiError, ApiResult, ErrorBody};
 use crate::password::Password;
 use axum::Json;
@@ -158,7 +158,7 @@ async fn verify(
         let extra = vec![challenges::take(&challenge)];
         let update = Update { old: &now.user, new: new.clone(), secrets: Some(secrets), session, extra };
         if commit(&app, &caller, update).await? {
-            tracing::warn!(sub = %new.id, sid = %caller.session.id, ip = ?origin.ip, "second factor turned on");
+            tracing::warn!(sub = %new.id, sid = %caller.session.id, ip = %ShownIp(origin.ip), "second factor turned on");
             let mut answer = app.reseal(&caller, (&raised, &new), raised.strength)?;
             answer.body.recovery_codes = Some(codes);
             return Ok(answer);
@@ -207,7 +207,7 @@ async fn turn_off(
         let update =
             Update { old: &now.user, new: new.clone(), secrets: Some(secrets), session, extra: Vec::new() };
         if commit(&app, &caller, update).await? {
-            tracing::warn!(sub = %new.id, sid = %caller.session.id, ip = ?origin.ip, "second factor turned off");
+            tracing::warn!(sub = %new.id, sid = %caller.session.id, ip = %ShownIp(origin.ip), "second factor turned off");
             return no_content(app.reseal(&caller, (&now.session, &new), caller.strength)?);
         }
     }

@@ -3,7 +3,7 @@
 use super::token::TokenRequest;
 use crate::authority::{App, Authority};
 use crate::http::answer::{CredentialAnswer, Grant};
-use crate::http::caller::Origin;
+use crate::http::caller::{Origin, ShownIp};
 use crate::http::error::{ApiError, ApiResult};
 use crate::session::login::invalid_scope;
 use http::StatusCode;
@@ -177,7 +177,7 @@ fn answer(app: &App, client: &Client, decided: Decided, now: Timestamp) -> ApiRe
         Decided::Reuse { sid, sub, ip } => {
             app.metrics.refresh("theft");
             app.metrics.session_ended(EndReason::ReuseDetected.as_str());
-            tracing::warn!(%sub, %sid, client_id = %client.id, ?ip, "a used refresh token came back; its session is ended");
+            tracing::warn!(%sub, %sid, client_id = %client.id, ip = %ShownIp(ip), "a used refresh token came back; its session is ended");
             Err(over(EndReason::ReuseDetected))
         }
         Decided::Over(ended) => Err(over(ended.reason)),

@@ -6,7 +6,7 @@
 use super::{access, errors, trace};
 use crate::authority::App;
 use crate::dev;
-use crate::http::caller::Peer;
+use crate::http::caller::{Peer, ShownIp};
 use crate::http::error::{ApiError, Refusal};
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
@@ -96,25 +96,13 @@ async fn around(State(Outer(facts)): State<Outer>, request: Request, next: Next)
 /// request without any credential is a question, not an attempt.
 fn log_refusal(response: &Response, (method, route): (&Method, &str), ip: Option<IpAddr>) {
     let Some(Refusal { code, reason }) = response.extensions().get().copied() else { return };
-    let (ip, reason) = (Shown(ip), reason.unwrap_or("-"));
+    let (ip, reason) = (ShownIp(ip), reason.unwrap_or("-"));
     match response.status() {
         StatusCode::FORBIDDEN => tracing::warn!(%method, route, code, reason, %ip, "refused"),
         StatusCode::UNAUTHORIZED if code != "unauthorized" => {
             tracing::info!(%method, route, code, reason, %ip, "not authenticated");
         }
         _ => {}
-    }
-}
-
-/// An address, or a dash.
-struct Shown(Option<IpAddr>);
-
-impl std::fmt::Display for Shown {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Some(ip) => ip.fmt(f),
-            None => f.write_str("-"),
-        }
     }
 }
 

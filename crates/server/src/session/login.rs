@@ -4,7 +4,7 @@ use crate::authority::{App, Authority};
 use crate::challenges::SecondStep;
 use crate::http::answer::{CredentialAnswer, CredentialBody, Grant};
 use crate::http::body::JsonBody;
-use crate::http::caller::{self, Origin};
+use crate::http::caller::{self, Origin, ShownIp};
 use crate::http::client_auth::ClientCredentials;
 use crate::http::error::{ApiError, ApiResult, ErrorBody};
 use crate::http::origin::check_login_request;
@@ -158,7 +158,7 @@ pub async fn start_session(app: &Authority, login: StartLogin<'_>) -> ApiResult<
         other => other.into(),
     })?;
     app.metrics.session_started(policy.kind.as_str());
-    tracing::info!(sub = %user.id, sid = %session.id, client_id = %client.id, ip = ?origin.ip, "session started");
+    tracing::info!(sub = %user.id, sid = %session.id, client_id = %client.id, ip = %ShownIp(origin.ip), "session started");
 
     let scope = session.scope.intersection(&client.scope);
     let grant = Grant { session: &session, user, client, policy, strength, scope: &scope, now };
