@@ -33,10 +33,21 @@ pub(crate) fn code(result: anyhow::Result<()>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if !error.is::<Told>() {
-        output::note(format_args!("error: {error:#}"));
+        output::note(format_args!("error: {}", told(&error)));
     }
     let misused = error
         .chain()
         .any(|e| e.is::<Misused>() || matches!(e.downcast_ref(), Some(ConfigError::Read { .. })));
     ExitCode::from(if misused { 2 } else { 1 })
+}
+
+/// The error and its causes, without those that it has named itself.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

@@ -1,10 +1,10 @@
 //! The data folder that a command works on, by its configuration.
 
 use crate::output::note;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use reseal_core::keys::KeySchedule;
 use reseal_core::policy::Policies;
-use reseal_core::{Timestamp, User, UserId, event};
+use reseal_core::{Client, Timestamp, User, UserId, event};
 use reseal_server::clock::Clock;
 use reseal_server::config::Config;
 use reseal_server::keys::{self, KeySet, Keys};
@@ -157,14 +157,34 @@ impl Folder {
 
     /// All keys, for looking only.
     pub(crate) async fn key_set(&self, now: Timestamp) -> anyhow::Result<KeySet> {
-        let master = MasterKey::load(&start::master_key_file(&self.config))?;
+        let master = self.master_key().await?;
         Ok(KeySet::read(&*self.store, &master, now).await?)
     }
 
     /// The keys, for changing them.
     pub(crate) async fn keys(&self, now: Timestamp) -> anyhow::Result<Keys> {
-        let master = MasterKey::load(&start::master_key_file(&self.config))?;
+        let master = self.master_key().await?;
         Ok(Keys::open(&*self.store, master, self.key_schedule(), &self.random, now).await?)
+    }
+
+    /// The master key that opens the keys, once there are any.
+    async fn master_key(&self) -> anyhow::Result<MasterKey> {
+        ensure!(
+            !self.store.keys().await?.is_empty(),
+            "there are no keys yet; the first start of `reseal serve` makes them"
+        );
+        Ok(MasterKey::load(&start::master_key_file(&self.config))?)
+    }
+
+    /// The clients whose policy is not configured, with its name: no authority starts with them.
+    pub(crate) async fn clients_without_policy(&self) -> anyhow::Result<Vec<Client>> {
+        let (mut after, mut found) = (None, Vec::new());
+        loop {
+            let page = self.store.clients(after.as_ref(), 200).await?;
+            let Some(last) = page.last() else { return Ok(found) };
+            after = Some(last.id.clone());
+            found.extend(page.into_iter().filter(|client| self.policies.find(&client.policy).is_none()));
+        }
     }
 
     /// Throws all keys away and makes new ones, under a master key that is there or is made.

@@ -50,9 +50,13 @@ pub(crate) fn run(args: &InitArgs) -> anyhow::Result<()> {
         }
         _ => misused(format!("cannot write {shown}: {e}")),
     })?;
-    file.write_all(TEMPLATE.as_bytes())
-        .and_then(|()| file.sync_all())
-        .with_context(|| format!("cannot write {shown}"))?;
+    if let Err(error) = file.write_all(TEMPLATE.as_bytes()).and_then(|()| file.sync_all()) {
+        if !args.force {
+            // Half a file would stand in the way of the next try.
+            let _ = std::fs::remove_file(&args.file);
+        }
+        return Err(error).with_context(|| format!("cannot write {shown}"));
+    }
     note(format_args!("wrote {shown}; set `issuer` in it, then start with `reseal serve --config {shown}`"));
     Ok(())
 }

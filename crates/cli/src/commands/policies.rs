@@ -3,9 +3,11 @@
 use crate::folder::{Folder, FolderArgs};
 use crate::output::Out;
 use crate::words;
+use anyhow::bail;
 use clap::Subcommand;
 use reseal_core::policy::{LostResponse, Policies, ended_by_change};
-use reseal_core::{Policy, PolicyKind};
+use reseal_core::{Client, Policy, PolicyKind};
+use reseal_server::config::Config;
 use reseal_store::Store as _;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -23,7 +25,8 @@ pub(crate) enum PoliciesCommand {
 #[command(
     long_about = "Checks the policies of a configuration file and lists those in force, in words.\n\n\
         With a data folder it also says how many live sessions the policies would end, were they put in \
-        force now. It ends none: `reseal serve` does, at its next start with that file.",
+        force now. It ends none: `reseal serve` does, at its next start with that file. A client whose policy is \
+        not configured is named; exit code 1.",
     after_help = "\
 Examples:
   reseal policies check
@@ -41,16 +44,33 @@ pub(crate) async fn run(command: PoliciesCommand) -> anyhow::Result<()> {
     let PoliciesCommand::Check(args) = command;
     let config = args.folder.load()?;
     let policies = config.policies()?;
-    let sessions = if config.store.data.exists() {
-        Some(count(&args.folder.open_read_only().await?).await?)
+    let (sessions, missing) = if config.store.data.exists() {
+        let folder = args.folder.open_read_only().await?;
+        (Some(count(&folder).await?), folder.clients_without_policy().await?)
     } else {
-        None
+        (None, Vec::new())
     };
     let mut out = Out::new();
     if args.json {
-        out.json(&as_json(&policies, sessions.as_ref()))?;
-        return out.finish();
+        out.json(&as_json(&policies, sessions.as_ref(), &missing))?;
+    } else {
+        print(&mut out, &policies, (sessions.as_ref(), &config))?;
     }
+    out.finish()?;
+    match missing.first() {
+        None => Ok(()),
+        Some(Client { id, policy, .. }) => bail!(
+            "client {id} uses policy {policy}, which is not configured, so `reseal serve` would not start: \
+             add [policies.{policy}] or change the client"
+        ),
+    }
+}
+
+fn print(
+    out: &mut Out,
+    policies: &Policies,
+    (sessions, config): (Option<&Sessions>, &Config),
+) -> anyhow::Result<()> {
     for policy in policies.iter() {
         out.line(format_args!("{:12}{}", policy.name.as_str(), in_words(policy)))?;
     }
@@ -63,21 +83,21 @@ pub(crate) async fn run(command: PoliciesCommand) -> anyhow::Result<()> {
             ))?;
         }
         Some(Sessions { open, ended }) if ended.is_empty() => {
-            out.line(format_args!("none of {} would end", words::count(open, "live session")))?;
+            out.line(format_args!("none of {} would end", words::count(*open, "live session")))?;
         }
         Some(Sessions { open, ended }) => {
             let total: u64 = ended.values().sum();
             out.line(format_args!(
                 "{} of {} would end:",
                 words::grouped(total),
-                words::count(open, "live session")
+                words::count(*open, "live session")
             ))?;
-            for ((policy, reason), count) in &ended {
+            for ((policy, reason), count) in ended {
                 out.line(format_args!("  {policy:12}{} ({reason})", words::grouped(*count)))?;
             }
         }
     }
-    out.finish()
+    Ok(())
 }
 
 /// What the policies would do to the sessions that live.
@@ -137,7 +157,7 @@ fn in_words(policy: &Policy) -> String {
     }
 }
 
-fn as_json(policies: &Policies, sessions: Option<&Sessions>) -> serde_json::Value {
+fn as_json(policies: &Policies, sessions: Option<&Sessions>, missing: &[Client]) -> serde_json::Value {
     let secs = |d: Duration| d.as_secs();
     let policies: Vec<_> = policies
         .iter()
@@ -162,5 +182,6 @@ fn as_json(policies: &Policies, sessions: Option<&Sessions>) -> serde_json::Valu
             .collect();
         json!({ "live": s.open, "would_end": s.ended.values().sum::<u64>(), "by_policy": by })
     });
-    json!({ "policies": policies, "sessions": sessions })
+    let missing: Vec<_> = missing.iter().map(|c| json!({ "client_id": c.id, "policy": c.policy })).collect();
+    json!({ "policies": policies, "missing": missing, "sessions": sessions })
 }

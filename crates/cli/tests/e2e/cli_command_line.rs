@@ -87,3 +87,15 @@ fn init_writes_a_file_that_works_and_overwrites_none() {
     folder.run("policies check").ok();
     folder.run("init no/such/folder.toml").fails(2, "no/such/folder.toml");
 }
+
+#[test]
+fn a_configuration_that_cannot_be_written_whole_is_not_left_behind() {
+    let folder = Folder::new();
+    // As on a full disk: no file may grow beyond a block.
+    let mut shell = std::process::Command::new("sh");
+    let script = "trap '' XFSZ; ulimit -f 1; exec \"$0\" init";
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_reseal")]).current_dir(folder.path("."));
+    Ran::of(&mut shell).fails(1, "cannot write reseal.toml");
+    assert!(!folder.path("reseal.toml").exists());
+    folder.run("init").ok();
+}

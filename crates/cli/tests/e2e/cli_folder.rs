@@ -111,3 +111,21 @@ fn a_folder_that_is_not_ours_is_left_alone() {
     }
     assert_eq!(std::fs::read_to_string(folder.path("reseal-data/reseal.db")).unwrap(), "somebody's notes");
 }
+
+#[test]
+fn a_data_folder_that_is_a_file_is_told_as_such() {
+    let folder = Folder::new();
+    folder.write("data", "x");
+    folder.run("users add ada --no-password --data data").fails(1, "data: this is a file, not a folder");
+    folder.run("serve --dev --listen 127.0.0.1:0 --data data").fails(1, "data: this is a file, not a folder");
+    assert_eq!(std::fs::read(folder.path("data")).unwrap(), b"x");
+}
+
+#[test]
+fn an_error_says_its_cause_once() {
+    let folder = Folder::new();
+    let text = "issuer = \"http://127.0.0.1:4000\"\n[users]\nbreached_passwords_file = \"nowhere\"\n";
+    folder.write("reseal.toml", text);
+    let ran = folder.run("serve --listen 127.0.0.1:0").fails(1, "users.breached_passwords_file: nowhere: ");
+    assert_eq!(ran.err.matches("nowhere").count(), 1, "{ran:?}");
+}

@@ -147,3 +147,26 @@ fn an_interrupted_import_goes_on_where_it_stopped() {
     assert_eq!((&told["imported"], &told["already_there"]), (&json!(USERS - 1), &json!(0)));
     assert_eq!(folder.run("users list --json").lines().len(), USERS - 1);
 }
+
+#[test]
+fn a_user_who_is_there_under_another_id_is_not_the_same() {
+    let folder = Folder::new();
+    let ids = ["0190d3f2-7c1a-7000-8000-000000000001", "0190d3f2-7c1a-7000-8000-000000000002"];
+    let line = |id: &str| format!("{}\n", json!({ "username": "eve", "sub": id }));
+    folder.run_with_input("users import -", line(ids[0])).ok();
+    let again = summary(folder.run_with_input("users import - --json", line(ids[0])));
+    assert_eq!((again.0, &again.1["already_there"]), (0, &json!(1)));
+    let anyone = "{\"username\":\"eve\"}\n";
+    assert_eq!(summary(folder.run_with_input("users import - --json", anyone)).1["already_there"], 1);
+    // Whoever keeps ids has them elsewhere too: tokens with another `sub` would be another user's there.
+    folder.run_with_input("users import -", line(ids[1])).fails(1, "line 1: sub: eve is there with another");
+}
+
+#[test]
+fn a_line_is_an_object_and_no_list_of_values() {
+    let folder = Folder::new();
+    let lines = "[]\n[null,\"eve\"]\n\"eve\"\n7\nnull\n";
+    let ran = folder.run_with_input("users import -", lines);
+    assert_eq!(ran.err.matches("not a JSON object").count(), 5, "{ran:?}");
+    assert!(ran.out.starts_with("0 users imported"), "{ran:?}");
+}

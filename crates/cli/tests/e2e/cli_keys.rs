@@ -69,4 +69,9 @@ fn there_are_no_keys_before_the_first_start() {
     let folder = Folder::new();
     folder.run("users add ada --no-password").ok();
     assert_eq!(folder.run("keys list --json").ok(), "");
+    let cookie = "rsl_sc_AQAAAAFveGihMIpKUndPHfEmYapEAAAAAQAAAAAAAAAAAAAAAAAAAAA";
+    for command in ["keys rotate", &format!("token inspect --data reseal-data {cookie}")] {
+        let ran = folder.run(command).fails(1, "the first start of `reseal serve` makes them");
+        assert!(!ran.err.contains("lost"), "nothing is lost: {ran:?}");
+    }
 }

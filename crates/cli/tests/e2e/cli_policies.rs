@@ -32,6 +32,22 @@ fn a_contradiction_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_client_whose_policy_is_gone_is_named_before_the_start_refuses_it() {
+    let folder = Folder::new();
+    folder.write("reseal.toml", "[policies.special]\nkind = \"fixed\"\naccess_ttl = \"5m\"\n");
+    folder.run("clients add kiosk --policy special").ok();
+    folder.run("policies check").ok();
+    folder.write("reseal.toml", "issuer = \"http://127.0.0.1:4000\"\n");
+    folder.run("serve --listen 127.0.0.1:0").fails(1, "client kiosk uses policy special");
+    let ran = folder.run("policies check").fails(1, "client kiosk uses policy special");
+    assert!(ran.out.contains("sliding"), "those in force are listed all the same: {ran:?}");
+    let ran = folder.run("policies check --json").fails(1, "client kiosk uses policy special");
+    let told: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(told["missing"], json!([{ "client_id": "kiosk", "policy": "special" }]));
+    folder.run("doctor").fails(1, "");
+}
+
+#[test]
 fn sessions_that_a_change_would_end_are_counted_and_live_on() {
     let server = Server::start_dev();
     let web = server.login("sliding");

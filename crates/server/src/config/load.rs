@@ -1,9 +1,11 @@
 //! Reading and checking the file. Every message names the line and says what to do.
 
 use super::Config;
+use reseal_core::policy::Ttl;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use toml::Spanned;
 
 /// Why the configuration cannot be used.
@@ -97,16 +99,26 @@ impl Config {
                 return Err(Fault::new(table, key, format!("must lie between {min} and {max}")));
             }
         }
+        // Somebody waits for the first ones; the others are remembered, as long as a policy may ask at most.
+        let (hour, years) = (Ttl(Duration::from_secs(3600)), Ttl(Duration::from_secs(3650 * 86_400)));
         let times = [
-            ("server", "header_timeout", self.server.header_timeout),
-            ("server", "request_timeout", self.server.request_timeout),
-            ("store", "timeout", self.store.timeout),
-            ("keys", "rotate_every", self.keys.rotate_every),
-            ("login", "window", self.login.window),
+            ("server", "header_timeout", self.server.header_timeout, 1, hour),
+            ("server", "request_timeout", self.server.request_timeout, 1, hour),
+            ("server", "shutdown_timeout", self.server.shutdown_timeout, 0, hour),
+            ("store", "timeout", self.store.timeout, 1, hour),
+            ("store", "keep_ended", self.store.keep_ended, 0, years),
+            ("keys", "rotate_every", self.keys.rotate_every, 1, years),
+            ("keys", "publish_before", self.keys.publish_before, 0, years),
+            ("users", "recent_login", self.users.recent_login, 0, years),
+            ("login", "window", self.login.window, 1, years),
+            ("login", "remember_address", self.login.remember_address, 0, years),
         ];
-        for (table, key, value) in times {
-            if value.0.is_zero() {
+        for (table, key, value, min, max) in times {
+            if value.0.as_secs() < min {
                 return Err(Fault::new(table, key, "must be at least one second"));
+            }
+            if value.0 > max.0 {
+                return Err(Fault::new(table, key, format!("must be at most {max}")));
             }
         }
         if self.keys.publish_before.0 >= self.keys.rotate_every.0 {

@@ -52,6 +52,9 @@ impl Folder {
         if self.path.is_dir() {
             return Ok(());
         }
+        if self.path.exists() {
+            return Err(io::Error::new(io::ErrorKind::NotADirectory, "this is a file, not a folder"));
+        }
         let mut builder = DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]

@@ -75,15 +75,9 @@ pub(super) async fn check_clock(folder: &Folder, findings: &mut Findings) -> any
 }
 
 pub(super) async fn check_policies(folder: &Folder, findings: &mut Findings) -> anyhow::Result<()> {
-    let mut after = None;
-    let mut missing = Vec::new();
-    loop {
-        let page = folder.store.clients(after.as_ref(), 200).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.id.clone());
-        let lost = page.iter().filter(|c| folder.policies.find(&c.policy).is_none());
-        missing.extend(lost.map(|c| format!("client {} needs policy {}", c.id, c.policy)));
-    }
+    let missing = folder.clients_without_policy().await?;
+    let missing: Vec<_> =
+        missing.iter().map(|c| format!("client {} needs policy {}", c.id, c.policy)).collect();
     if !missing.is_empty() {
         let text =
             format!("{}: add the policy to the configuration, or change the client", missing.join(", "));

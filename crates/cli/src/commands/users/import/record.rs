@@ -34,6 +34,10 @@ pub(super) struct Record {
 impl Record {
     /// From a line of NDJSON.
     pub(super) fn from_json(line: &str) -> Result<Self, String> {
+        // Serde would take a list for the members in their order.
+        if !line.trim_start().starts_with('{') {
+            return Err("not a JSON object".to_owned());
+        }
         // The position is left out: it is always the one line that is named anyway.
         let record: Self = serde_json::from_str(line).map_err(|e| {
             let text = e.to_string();

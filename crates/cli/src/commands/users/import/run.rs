@@ -64,6 +64,8 @@ pub(super) struct Import<'a> {
 /// A user to be committed, and the line it came from.
 struct NewRecord {
     line: u64,
+    /// Whether the line names the id; else it is made anew and says nothing.
+    has_id: bool,
     user: User,
     secrets: UserSecrets,
 }
@@ -169,12 +171,12 @@ impl<'a> Import<'a> {
             return Ok(());
         }
         match self.record(&text) {
-            Ok((user, secrets)) => self.add(NewRecord { line: line.number, user, secrets }).await,
+            Ok(new) => self.add(NewRecord { line: line.number, ..new }).await,
             Err(reason) => self.bad(line.number, &reason),
         }
     }
 
-    fn record(&self, text: &str) -> Result<(User, UserSecrets), String> {
+    fn record(&self, text: &str) -> Result<NewRecord, String> {
         let record = match &self.columns {
             Some(columns) => columns.record(text)?,
             None => Record::from_json(text)?,
@@ -201,7 +203,8 @@ impl<'a> Import<'a> {
             disabled: record.disabled,
             password_hash: record.password_hash.map(|hash| hash.to_string()),
         };
-        new.into_record(id, now).map_err(|e: ManageError| e.to_string())
+        let (user, secrets) = new.into_record(id, now).map_err(|e: ManageError| e.to_string())?;
+        Ok(NewRecord { line: 0, has_id: record.sub.is_some(), user, secrets })
     }
 
     /// Puts the user into the batch, unless it is there already.
@@ -230,6 +233,10 @@ impl<'a> Import<'a> {
     }
 
     fn found(&mut self, new: &NewRecord, found: &User) -> anyhow::Result<()> {
+        if new.has_id && new.user.id != found.id {
+            let reason = format!("sub: {} is there with another one, which stays", shown(&found.username));
+            return self.bad(new.line, &reason);
+        }
         if is_same(&new.user, found) {
             self.counts.already_there += 1;
             return Ok(());
