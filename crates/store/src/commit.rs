@@ -65,7 +65,9 @@ pub enum Write {
         /// Its version.
         version: u32,
     },
-    /// Inserts or replaces a key.
+    /// Inserts a key, or changes the times of one with the same secret: two processes may number a key of
+    /// theirs alike. A key that was withdrawn stays so, whatever this says, for it may have been decided
+    /// on before the withdrawal.
     PutKey(Box<KeyRecord>),
     /// Deletes a key.
     DeleteKey(KeyUse),

@@ -66,4 +66,7 @@ pub enum Conflict {
     /// The challenge has another version, or was used.
     #[error("the challenge has changed")]
     ChallengeChanged,
+    /// Another key has this name.
+    #[error("the key exists")]
+    KeyExists,
 }

@@ -124,6 +124,8 @@ macro_rules! conformance_tests {
             }
             keys {
                 every_field_of_a_key_comes_back
+                a_withdrawn_key_stays_withdrawn
+                a_key_never_gets_the_name_of_another
                 named_values_are_kept
             }
             events {
@@ -140,6 +142,7 @@ macro_rules! conformance_tests {
             sweeps {
                 a_sweep_takes_what_is_outdated_and_nothing_else
                 a_sweep_follows_a_deadline_that_moves
+                a_forgotten_user_who_comes_again_is_not_the_one_before
                 a_sweep_keeps_to_its_limit
             }
             races {

@@ -4,8 +4,8 @@ use super::*;
 use crate::{Snapshot, Swept, Write, decide};
 use reseal_core::event::{Event, EventKind};
 use reseal_core::refresh::{OnRollback, Outcome, Presenter, rotate};
-use reseal_core::session::Ended;
-use reseal_core::{EndReason, Session, TimelineEntry, TimelineKind, Timestamp};
+use reseal_core::session::{Change, Ended};
+use reseal_core::{EndReason, Session, TimelineEntry, TimelineKind, Timestamp, User};
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -90,6 +90,30 @@ pub async fn a_sweep_follows_a_deadline_that_moves<E: Engine>(engine: E) {
     commit(&*store, [Write::SwapSession(Box::new(ended))]).await.unwrap();
     assert_eq!(store.sweep(NOW, NOW, 10).await.unwrap().sessions, 0);
     assert_eq!(store.sweep(NOW, NOW + 2 * DAY, 10).await.unwrap().sessions, 1);
+}
+
+pub async fn a_forgotten_user_who_comes_again_is_not_the_one_before<E: Engine>(engine: E) {
+    let store = open(&engine).await;
+    let (user, session) = with_session(&*store, 1).await;
+    let seen = async |id| {
+        let by_decision = |s: &Snapshot| (User::clone(&s.user), Change::default());
+        let decided = decide(&*store, id, UNTIL, by_decision).await.unwrap().unwrap();
+        assert_eq!(*store.session(id).await.unwrap().unwrap().user, decided);
+        decided
+    };
+    assert_eq!(seen(session.id).await, user);
+    let ended = session.end(EndReason::UserDisabled, NOW, None).unwrap().session.unwrap();
+    let delete = Write::DeleteUser { user: user.id, version: user.version };
+    commit(&*store, [Write::SwapSession(Box::new(ended)), delete]).await.unwrap();
+    assert_eq!(store.sweep(NOW, NOW + 2 * DAY, 10).await.unwrap().sessions, 1);
+    store.sweep(NOW, NOW, 10).await.unwrap();
+
+    // An import may bring a user back under the id of before.
+    let again = User { roles: vec!["other".to_owned()], created_at: NOW + DAY, ..user.clone() };
+    commit(&*store, [Write::CreateUser(Box::new(again.clone()), secrets("x"))]).await.unwrap();
+    let session = super::session(2, &again);
+    commit(&*store, [start(&session)]).await.unwrap();
+    assert_eq!(seen(session.id).await, again);
 }
 
 pub async fn a_sweep_keeps_to_its_limit<E: Engine>(engine: E) {

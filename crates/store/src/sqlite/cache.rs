@@ -1,6 +1,6 @@
 //! What one connection keeps parsed, so that a renewal parses no JSON and no scope.
 //!
-//! Nothing here can go stale: a user is good for exactly one version, and the number of a text is never
+//! Nothing here can go stale: a user is good for exactly one version of one creation, and the number of a text is never
 //! given to another. Only a rolled back transaction can make both untrue, so the writer then drops all.
 
 use reseal_core::{ClientId, PolicyName, Scope, User, UserId};

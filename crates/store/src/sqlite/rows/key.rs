@@ -1,7 +1,8 @@
 //! Keys: their records are small and few, and read all at once.
 
 use super::Columns;
-use crate::sqlite::fail::{Fail, Result};
+use crate::Conflict;
+use crate::sqlite::fail::{self, Fail, Result};
 use reseal_core::KeyId;
 use reseal_core::keys::{KeyRecord, KeyUse};
 use rusqlite::{Connection, Row, named_params};
@@ -18,15 +19,21 @@ pub(in crate::sqlite) fn all(conn: &Connection) -> Result<Vec<KeyRecord>> {
     Ok(found)
 }
 
+/// Inserts the key, or gives one with the same secret these times; what was withdrawn stays so.
 pub(in crate::sqlite) fn put(conn: &Connection, key: &KeyRecord) -> Result<()> {
     let (ring_id, algorithm, kid) = match &key.key_use {
         KeyUse::Signing { algorithm, kid } => (None, Some(algorithm), Some(kid)),
         KeyUse::Ring { id } => (Some(id.0), None, None),
     };
-    const PUT: &str = "INSERT OR REPLACE INTO keys (name, ring_id, algorithm, kid, created_at, active_from,
+    const PUT: &str = "INSERT INTO keys (name, ring_id, algorithm, kid, created_at, active_from,
         retired_at, unpublished_at, withdrawn_at, sealed) VALUES (:name, :ring_id, :algorithm, :kid,
-        :created_at, :active_from, :retired_at, :unpublished_at, :withdrawn_at, :sealed)";
-    conn.prepare_cached(PUT)?.execute(named_params! {
+        :created_at, :active_from, :retired_at, :unpublished_at, :withdrawn_at, :sealed)
+        ON CONFLICT (name) DO UPDATE SET created_at = excluded.created_at,
+        active_from = excluded.active_from, retired_at = excluded.retired_at,
+        unpublished_at = excluded.unpublished_at,
+        withdrawn_at = coalesce(withdrawn_at, excluded.withdrawn_at)
+        WHERE sealed = excluded.sealed";
+    let put = conn.prepare_cached(PUT)?.execute(named_params! {
         ":name": name(&key.key_use),
         ":ring_id": ring_id,
         ":algorithm": algorithm,
@@ -38,7 +45,7 @@ pub(in crate::sqlite) fn put(conn: &Connection, key: &KeyRecord) -> Result<()> {
         ":withdrawn_at": key.withdrawn_at.map(|t| t.millis()),
         ":sealed": key.sealed,
     })?;
-    Ok(())
+    fail::unless_none(put, Conflict::KeyExists)
 }
 
 pub(in crate::sqlite) fn delete(conn: &Connection, key_use: &KeyUse) -> Result<()> {

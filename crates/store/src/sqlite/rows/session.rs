@@ -1,5 +1,6 @@
 //! Sessions: the hot table.
 
+use super::user::Edition;
 use super::{Columns, IpBytes, acr_number, text};
 use crate::sqlite::cache::Caches;
 use crate::sqlite::fail::{self, Fail, Result};
@@ -35,7 +36,7 @@ struct Texts {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT s.n, s.user, u.id, u.version, s.id, s.client, s.policy, s.scope, s.user_agent,
+            "SELECT s.n, s.user, u.id, u.version, u.created_at, s.id, s.client, s.policy, s.scope, s.user_agent,
             s.version, s.used, s.used_nonce, s.branch, s.window_at, s.window_from, s.prev_window_at,
             s.prev_window_from, s.renewed_at, s.idle_expires_at, s.expires_at, s.started_at, s.key_id,
             s.acr, s.amr, s.authenticated_at, s.binding, s.ip, s.ended_at, s.end_reason,
@@ -57,9 +58,9 @@ pub(in crate::sqlite) fn snapshot(
     let mut rows = statement.query([id.as_bytes()])?;
     // While `rows` is open, every statement on this connection sees the same snapshot.
     let Some(row) = rows.next()? else { return Ok(None) };
-    let (found, user_n, user_version) = read(conn, caches, row)?;
-    let Some(version) = user_version else { return Ok(None) };
-    let user = super::user::cached(conn, caches, (found.session.user_id, user_n, version))?;
+    let (found, user_n, edition) = read(conn, caches, row)?;
+    let Some(edition) = edition else { return Ok(None) };
+    let user = super::user::cached(conn, caches, (found.session.user_id, user_n, edition))?;
     Ok(Some((found.place, Snapshot { session: found.session, user })))
 }
 
@@ -341,11 +342,12 @@ fn list(
     Ok(found)
 }
 
-/// The row, the number of its user and that user's version (none once deleted).
-fn read(conn: &Connection, caches: &mut Caches, row: &Row<'_>) -> Result<(SessionRow, i64, Option<u32>)> {
+/// The row, the number of its user and that user's edition (none once deleted).
+fn read(conn: &Connection, caches: &mut Caches, row: &Row<'_>) -> Result<(SessionRow, i64, Option<Edition>)> {
     let mut c = Columns::of(row);
-    let (n, user_n) = (c.take()?, c.take()?);
-    let (user_id, user_version) = (c.user_id()?, c.take()?);
+    let (n, user_n, user_id) = (c.take()?, c.take()?, c.user_id()?);
+    let edition =
+        c.take::<Option<_>>()?.zip(c.time_if_any()?).map(|(version, created_at)| Edition { version, created_at });
     let id = SessionId::from_bytes(c.take()?);
     let texts = Texts { client: c.take()?, policy: c.take()?, scope: c.take()?, user_agent: c.take()? };
     let version = c.take()?;
@@ -399,7 +401,7 @@ fn read(conn: &Connection, caches: &mut Caches, row: &Row<'_>) -> Result<(Sessio
         ip,
         ended,
     };
-    Ok((SessionRow { place: Place { n, texts }, session }, user_n, user_version))
+    Ok((SessionRow { place: Place { n, texts }, session }, user_n, edition))
 }
 
 fn read_strength(c: &mut Columns<'_, '_>) -> Result<Strength> {

@@ -5,7 +5,7 @@ use crate::Conflict;
 use crate::sqlite::cache::Caches;
 use crate::sqlite::fail::{self, Fail, Result};
 use reseal_core::user::{UserSecrets, username_key};
-use reseal_core::{User, UserId};
+use reseal_core::{Timestamp, User, UserId};
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -40,15 +40,24 @@ macro_rules! select {
     };
 }
 
-/// The user of that number at that version, parsed at most once as long as it is cached. To be called
-/// inside the snapshot in which the version was read.
+/// What tells a record from any other of the same id: an id may come again once its user is forgotten, and
+/// begins with the first version again.
+#[derive(Clone, Copy)]
+pub(in crate::sqlite) struct Edition {
+    pub(in crate::sqlite) version: u32,
+    pub(in crate::sqlite) created_at: Timestamp,
+}
+
+/// The user of that number in that edition, parsed at most once as long as it is cached. To be called
+/// inside the snapshot in which the edition was read.
 pub(in crate::sqlite) fn cached(
     conn: &Connection,
     caches: &mut Caches,
-    (id, n, version): (UserId, i64, u32),
+    (id, n, edition): (UserId, i64, Edition),
 ) -> Result<Arc<User>> {
     if let Some(user) = caches.users.find(id)
-        && user.version == version
+        && user.version == edition.version
+        && user.created_at == edition.created_at
     {
         return Ok(user);
     }
