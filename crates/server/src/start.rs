@@ -180,11 +180,14 @@ pub fn master_key_file(config: &Config) -> PathBuf {
     config.keys.master_key_file.clone().unwrap_or_else(|| config.store.data.join("master.key"))
 }
 
+/// In this time every process on the folder has learned of a key that another one made, and publishes it.
+const LEARNED_WITHIN: Duration = Duration::from_secs(60);
+
 /// When keys change under this configuration.
 pub fn key_schedule(config: &Config, policies: &Policies, longest_access_ttl: Duration) -> KeySchedule {
     KeySchedule {
         rotate_every: config.keys.rotate_every.0,
-        publish_before: config.keys.publish_before.0,
+        publish_before: config.keys.publish_before.0 + LEARNED_WITHIN,
         longest_access_ttl,
         longest_max_ttl: policies.longest_max_ttl(),
     }

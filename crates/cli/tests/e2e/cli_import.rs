@@ -170,3 +170,14 @@ fn a_line_is_an_object_and_no_list_of_values() {
     assert_eq!(ran.err.matches("not a JSON object").count(), 5, "{ran:?}");
     assert!(ran.out.starts_with("0 users imported"), "{ran:?}");
 }
+
+#[test]
+fn on_a_terminal_the_progress_makes_room_for_the_summary() {
+    let folder = Folder::new();
+    folder.write("users.ndjson", "{\"username\":\"eve\"}\n");
+    let mut terminal = std::process::Command::new("script");
+    let command = format!("{} users import users.ndjson", env!("CARGO_BIN_EXE_reseal"));
+    let ran = Ran::of(terminal.args(["-qec", &command, "/dev/null"]).current_dir(folder.path(".")));
+    assert!(ran.out.contains("lines"), "{ran:?}");
+    assert!(ran.out.contains("\r\u{1b}[K1 user imported"), "{ran:?}");
+}

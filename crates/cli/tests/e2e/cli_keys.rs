@@ -17,6 +17,11 @@ fn rotation_publishes_the_next_key_and_refuses_no_token() {
     let after = server.run("keys rotate --json").lines();
     assert_eq!(signing(&after, "active"), signing(&before, "active"));
     assert_eq!(signing(&after, "next").len(), 1);
+    // The server learns of it within a minute, and a verifier may cache for an hour what it was told before.
+    for next in after.iter().filter(|k| k["state"] == "next") {
+        let published = next["active_from"].as_i64().unwrap() - next["created_at"].as_i64().unwrap();
+        assert!(published >= 3600 + 60, "{next}");
+    }
     assert_eq!(after.iter().filter(|k| k["use"] == "ring").count(), 2);
     assert_eq!(server.session_status(&login), 200);
     let again = server.run("keys rotate --json").lines();

@@ -95,6 +95,12 @@ impl<'a> Import<'a> {
 
     /// Imports all lines; `true`: it was interrupted, and what was done is committed.
     pub(super) async fn run(&mut self, source: Source) -> anyhow::Result<bool> {
+        let interrupted = self.all(source).await;
+        self.pace.line.clear();
+        interrupted
+    }
+
+    async fn all(&mut self, source: Source) -> anyhow::Result<bool> {
         if let Some(file) = &source.file {
             self.pace.total = Some(file.lines);
             self.resume(file).await?;
