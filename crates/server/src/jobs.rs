@@ -83,7 +83,7 @@ pub async fn catch_up(app: &Authority) -> Result<(), JobError> {
 }
 
 /// Reads what other processes logged (the command line on a live folder), and drops what it makes stale.
-pub async fn read_log(app: &Authority) -> Result<(), StoreError> {
+pub async fn read_log(app: &Authority) -> Result<(), JobError> {
     let mut seq = match app.log_seq.load(Ordering::Acquire) {
         u64::MAX => app.store.last_event().await?,
         seq => seq,
@@ -96,7 +96,8 @@ pub async fn read_log(app: &Authority) -> Result<(), StoreError> {
             app.clients.clear();
         }
         if events.iter().any(|e| matches!(e.event.kind, EventKind::KeysChanged { .. })) {
-            reload_keys(app).await;
+            // Before the log counts as read: until it is done, the next look tries again.
+            app.keys.reload(&*app.store, app.clock.now()).await?;
         }
     }
     app.log_seq.store(seq, Ordering::Release);
@@ -104,14 +105,9 @@ pub async fn read_log(app: &Authority) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn reload_keys(app: &Authority) {
-    if let Err(error) = app.keys.reload(&*app.store, app.clock.now()).await {
-        tracing::error!(%error, "the keys could not be read again");
-    }
-}
-
-/// Makes and rotates the keys that are due: for ES256 and every algorithm that a client uses.
+/// Makes, rotates and forgets the keys that are due: for ES256 and every algorithm that a client uses.
 pub async fn ensure_keys(app: &Authority) -> Result<(), KeysError> {
+    app.keys.forget(&*app.store, app.clock.now()).await?;
     let algorithms = algorithms(&*app.store).await?;
     app.keys.rotate(&*app.store, &app.random, &algorithms, (app.clock.now(), false)).await
 }

@@ -10,7 +10,7 @@ use reseal_core::event::{Event, EventKind};
 use reseal_core::keys::{self, KeyRecord, KeySchedule, KeyState, KeyStep, KeyUse};
 use reseal_core::{KeyId, Timestamp};
 use reseal_jose::{Algorithm, Jwk, JwkSet, SigningKey, VerifyingKey};
-use reseal_store::{Commit, Store, StoreError, Write};
+use reseal_store::{Commit, CommitError, Conflict, Store, StoreError, Write};
 use std::collections::HashMap;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -30,8 +30,11 @@ pub struct Keys {
     current: ArcSwap<KeySet>,
     master: MasterKey,
     schedule: KeySchedule,
-    /// Held while keys change: a rotation must not put back what a withdrawal took away.
+    /// Held while this process changes keys.
     changing: tokio::sync::Mutex<()>,
+    /// Held from reading the keys until they are in force: what was read first must not replace what was
+    /// read last, or a withdrawn key came back.
+    reading: tokio::sync::Mutex<()>,
 }
 
 /// Why keys cannot be used.
@@ -70,6 +73,7 @@ impl Keys {
             master,
             schedule,
             changing: tokio::sync::Mutex::default(),
+            reading: tokio::sync::Mutex::default(),
         })
     }
 
@@ -80,6 +84,7 @@ impl Keys {
 
     /// Reads the store again.
     pub async fn reload(&self, store: &dyn Store, now: Timestamp) -> Result<(), KeysError> {
+        let _reading = self.reading.lock().await;
         self.current.store(Arc::new(read(store, &self.master, now).await?));
         Ok(())
     }
@@ -95,6 +100,20 @@ impl Keys {
         let _changing = self.changing.lock().await;
         rotate(store, (&self.master, random), &self.schedule, algorithms, at).await?;
         self.reload(store, at.0).await
+    }
+
+    /// Deletes the keys of which nothing can be alive under the schedule, and reloads. For the authority
+    /// alone: a command may have been given another configuration, and a key that is gone is gone.
+    pub async fn forget(&self, store: &dyn Store, now: Timestamp) -> Result<(), KeysError> {
+        let _changing = self.changing.lock().await;
+        let records = store.keys().await?;
+        let dead = records.iter().filter(|k| k.forget_at(&self.schedule).is_some_and(|t| t <= now));
+        let writes: Vec<Write> = dead.map(|k| Write::DeleteKey(k.key_use.clone())).collect();
+        if writes.is_empty() {
+            return Ok(());
+        }
+        commit(store, writes).await?;
+        self.reload(store, now).await
     }
 
     /// Withdraws the signing key of that `kid`, which may have leaked: from now on nothing trusts it, the
@@ -234,14 +253,37 @@ async fn read(store: &dyn Store, master: &MasterKey, now: Timestamp) -> Result<K
     Ok(KeySet { records, signing, ring: Arc::new(ring) })
 }
 
+/// How often a rotation is decided again because another process on the folder was faster.
+const ATTEMPTS: usize = 8;
+
 async fn rotate(
     store: &dyn Store,
+    makers: (&MasterKey, &Random),
+    schedule: &KeySchedule,
+    algorithms: &[Algorithm],
+    at: (Timestamp, bool),
+) -> Result<(), KeysError> {
+    for _ in 1..ATTEMPTS {
+        let writes = rotation(&store.keys().await?, makers, schedule, algorithms, at)?;
+        if writes.is_empty() {
+            return Ok(());
+        }
+        match store.commit(Commit::of(writes)).await {
+            Err(CommitError::Conflict(Conflict::KeyExists)) => {}
+            done => return done.map_err(not_committed),
+        }
+    }
+    commit(store, rotation(&store.keys().await?, makers, schedule, algorithms, at)?).await
+}
+
+/// The writes that are due.
+fn rotation(
+    records: &[KeyRecord],
     (master, random): (&MasterKey, &Random),
     schedule: &KeySchedule,
     algorithms: &[Algorithm],
     (now, wanted): (Timestamp, bool),
-) -> Result<(), KeysError> {
-    let records = store.keys().await?;
+) -> Result<Vec<Write>, KeysError> {
     let mut writes = Vec::new();
     for algorithm in algorithms {
         let of: Vec<KeyRecord> = records.iter().filter(|k| is_signing(k, *algorithm)).cloned().collect();
@@ -257,12 +299,7 @@ async fn rotate(
         let KeyStep::Create { active_from } = step else { continue };
         writes.extend(handover(&of, new_ring_key(&of, random), (master, schedule), (now, active_from))?);
     }
-    for key in &records {
-        if key.forget_at(schedule).is_some_and(|t| t <= now) {
-            writes.push(Write::DeleteKey(key.key_use.clone()));
-        }
-    }
-    if writes.is_empty() { Ok(()) } else { commit(store, writes).await }
+    Ok(writes)
 }
 
 fn new_signing_key(algorithm: Algorithm, random: &Random) -> Result<(KeyUse, Zeroizing<Vec<u8>>), KeysError> {
@@ -341,9 +378,12 @@ fn context(key_use: &KeyUse) -> Vec<u8> {
 }
 
 async fn commit(store: &dyn Store, writes: impl IntoIterator<Item = Write>) -> Result<(), KeysError> {
-    match store.commit(Commit::of(writes)).await {
-        Ok(()) => Ok(()),
-        Err(reseal_store::CommitError::Store(error)) => Err(error.into()),
-        Err(other) => Err(KeysError::Damaged(other.to_string())),
+    store.commit(Commit::of(writes)).await.map_err(not_committed)
+}
+
+fn not_committed(error: CommitError) -> KeysError {
+    match error {
+        CommitError::Store(error) => error.into(),
+        other => StoreError::Unavailable(other.to_string()).into(),
     }
 }

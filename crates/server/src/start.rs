@@ -72,6 +72,9 @@ pub enum StartError {
     /// The keys.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The event log or the keys cannot be read.
+    #[error(transparent)]
+    Job(#[from] crate::jobs::JobError),
     /// The store fails.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -169,8 +172,9 @@ pub async fn open(
         readiness: crate::ops::health::Readiness::default(),
         config,
     });
-    crate::jobs::ensure_keys(&app).await?;
+    // In this order: what is logged from here on is looked at again, and what was before is read now.
     crate::jobs::read_log(&app).await?;
+    crate::jobs::ensure_keys(&app).await?;
     app.look_for_client_changes().await?;
     Ok(app)
 }

@@ -172,7 +172,11 @@ async fn authenticate(
 ) -> ApiResult<SessionCookie> {
     let check = || {
         let cookie = UnverifiedSessionCookie::parse(value).map_err(|_| Unauthentic::Forged)?;
-        app.keys.load().ring.authenticate_session_cookie(cookie)
+        let keys = app.keys.load();
+        keys.ring.authenticate_session_cookie(cookie).map_err(|error| match error {
+            Unauthentic::UnknownKey(id) if keys.ring.has_forgotten(id) => Unauthentic::Forged,
+            other => other,
+        })
     };
     if let Err(Unauthentic::UnknownKey(_)) = check()
         && let Err(error) = app.reload_keys_soon().await

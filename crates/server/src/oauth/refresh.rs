@@ -58,9 +58,11 @@ pub(super) async fn refresh(
 /// called invalid because this node is behind.
 pub async fn authenticate(app: &Authority, text: &str) -> ApiResult<RefreshToken> {
     let parse = || UnverifiedRefreshToken::parse(text).map_err(|_| not_ours());
-    match app.keys.load().ring.authenticate_refresh_token(parse()?) {
+    let keys = app.keys.load();
+    match keys.ring.authenticate_refresh_token(parse()?) {
         Ok(token) => return Ok(token),
         Err(Unauthentic::Forged) => return Err(not_ours()),
+        Err(Unauthentic::UnknownKey(id)) if keys.ring.has_forgotten(id) => return Err(not_ours()),
         Err(Unauthentic::UnknownKey(_)) => {}
     }
     if let Err(error) = app.reload_keys_soon().await {

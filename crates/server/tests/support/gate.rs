@@ -14,8 +14,11 @@ use tokio::sync::oneshot;
 /// Hands everything on to the real store.
 pub struct Gate {
     store: Arc<dyn Store>,
-    hold: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
+    hold: Mutex<Option<Hold>>,
+    hold_keys: Mutex<Option<Hold>>,
 }
+
+type Hold = (oneshot::Sender<()>, oneshot::Receiver<()>);
 
 /// A commit that is to be held, or is.
 pub struct Held {
@@ -25,7 +28,15 @@ pub struct Held {
 
 impl Gate {
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, hold: Mutex::new(None) }
+        Self { store, hold: Mutex::new(None), hold_keys: Mutex::new(None) }
+    }
+
+    /// Holds back what the next reading of the keys finds.
+    pub fn hold_next_keys(&self) -> Held {
+        let (reaching, reached) = oneshot::channel();
+        let (release, released) = oneshot::channel();
+        *self.hold_keys.lock().unwrap() = Some((reaching, released));
+        Held { reached, release }
     }
 
     /// Holds the next commit from now on.
@@ -122,7 +133,13 @@ impl Store for Gate {
     }
 
     async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
-        self.store.keys().await
+        let held = self.hold_keys.lock().unwrap().take();
+        let keys = self.store.keys().await;
+        if let Some((reaching, released)) = held {
+            reaching.send(()).expect("the test waits for it");
+            released.await.expect("the test releases it");
+        }
+        keys
     }
 
     async fn events_after(&self, seq: u64, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
