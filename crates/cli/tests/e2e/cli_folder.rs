@@ -129,3 +129,29 @@ fn an_error_says_its_cause_once() {
     let ran = folder.run("serve --listen 127.0.0.1:0").fails(1, "users.breached_passwords_file: nowhere: ");
     assert_eq!(ran.err.matches("nowhere").count(), 1, "{ran:?}");
 }
+
+#[test]
+fn a_folder_that_cannot_be_looked_into_is_not_an_empty_one() {
+    let folder = Folder::new();
+    folder.write("file", "x");
+    // As without the right to enter it, which whoever runs this test may have all the same.
+    let ran = folder.run("users list --data file").fails(1, "file/reseal.db: Not a directory");
+    assert!(!ran.err.contains("there is no database"), "{ran:?}");
+}
+
+#[test]
+fn what_is_damaged_says_where_to_look() {
+    let folder = Folder::new();
+    let line = |i| format!("{{\"username\":\"user{i}\",\"name\":\"{}\"}}\n", "x".repeat(200));
+    let users: String = (0..100).map(line).collect();
+    folder.run_with_input("users import -", users).ok();
+    let database = folder.path("reseal-data/reseal.db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    // Only where many rows are: what a start reads is whole.
+    for page in bytes.chunks_mut(4096).filter(|page| page.windows(100).any(|w| w == [b'x'; 100])) {
+        page[8..100].fill(0xa5);
+    }
+    std::fs::write(&database, bytes).unwrap();
+    folder.run("users list").fails(1, "`reseal doctor` says how much is damaged");
+    folder.run("doctor").fails(1, "");
+}

@@ -214,10 +214,24 @@ fn secrets_are_recognised_without_any_key() {
     let folder = Folder::new();
     let said = folder.run("token inspect rsl_cs_0123456789").ok();
     assert!(said.contains("client secret"), "{said}");
+    assert!(said.contains("only its use shows") && !said.contains("--jwks"), "{said}");
     let server = Server::start_dev();
     let refresh = server.login("refresh")["refresh_token"].as_str().unwrap().to_owned();
     let said = folder.run(&format!("token inspect {refresh}")).ok();
     assert!(said.contains("refresh token of Reseal") && said.contains("not checked"), "{said}");
     let said = folder.run(&format!("token inspect {}", &refresh[..40])).ok();
     assert!(said.contains("its form is wrong"), "{said}");
+}
+
+#[test]
+fn a_token_that_a_client_got_for_itself_names_no_user() {
+    let server = Server::start_dev();
+    let service = &server.dev["clients"]["service"];
+    let (id, secret) = (service["client_id"].as_str().unwrap(), service["client_secret"].as_str());
+    let form = format!("grant_type=client_credentials&client_id={id}&client_secret={}", secret.unwrap());
+    let asked = reqwest::blocking::Client::new().post(format!("{}/oauth/token", server.url)).body(form);
+    let asked = asked.header("content-type", "application/x-www-form-urlencoded").send().unwrap();
+    let token: Value = asked.error_for_status().unwrap().json().unwrap();
+    let said = server.run(&format!("token inspect {}", token["access_token"].as_str().unwrap())).ok();
+    assert!(said.contains("\nclient      service") && !said.contains("\nuser  "), "{said}");
 }

@@ -167,6 +167,10 @@ pub(super) fn reader(folder: &Folder, timeout: Duration) -> rusqlite::Result<Con
 
 fn open_read_only(folder: &Folder, options: &SqliteOptions) -> Result<Opened, OpenError> {
     let path = folder.database();
+    // Without the right to look into the folder nobody knows what is missing.
+    if let Err(error) = path.try_exists() {
+        return Err(OpenError::Io { path, error });
+    }
     if !path.is_file() {
         return Err(OpenError::Missing(path));
     }

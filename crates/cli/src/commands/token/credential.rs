@@ -40,7 +40,7 @@ pub(super) async fn inspect(
     }
     Ok(token.starts_with("rsl_").then(|| {
         let kind = if token.starts_with("rsl_cs_") { "client secret" } else { "secret of Reseal" };
-        let mut report = Report { kind: kind.to_owned(), ..Report::default() };
+        let mut report = Report { kind: kind.to_owned(), beyond_proof: true, ..Report::default() };
         report.facts.push(("means", "no token: it proves who somebody is. Tell nobody".to_owned()));
         report
     }))

@@ -66,6 +66,8 @@ pub(super) struct Report {
     pub(super) faults: Vec<String>,
     /// Whether somebody vouches for it: `None` when nothing could be checked.
     pub(super) authentic: Option<bool>,
+    /// Whether nothing that the command could be given would prove it.
+    pub(super) beyond_proof: bool,
 }
 
 pub(super) async fn run(args: InspectArgs) -> anyhow::Result<()> {
@@ -185,7 +187,10 @@ async fn verify_as_authority(
 fn facts(claims: &Claims, now: Timestamp) -> Vec<(&'static str, String)> {
     let texts =
         [("issuer", "iss"), ("user", "sub"), ("client", "client_id"), ("session", "sid"), ("scope", "scope")];
-    let texts = texts.into_iter().filter_map(|(name, claim)| Some((name, shown(claims.text(claim)?))));
+    // A client that got a token for itself is its own subject (RFC 9068 §2.2), and nobody's user.
+    let own = claims.text("sid").is_none() && claims.text("sub") == claims.text("client_id");
+    let texts = texts.into_iter().filter(|(_, claim)| !(own && *claim == "sub"));
+    let texts = texts.filter_map(|(name, claim)| Some((name, shown(claims.text(claim)?))));
     let times = [
         ("issued", "iat"),
         ("signed in", "auth_time"),
@@ -299,6 +304,7 @@ impl Report {
         let verdict = match valid {
             Some(true) => "valid".to_owned(),
             Some(false) => format!("not valid: {}", self.faults.join("; ")),
+            None if self.beyond_proof => "not checked: only its use shows whether it is good".to_owned(),
             None => "not checked: nothing proves who made it. Give --jwks FILE or --data DIR".to_owned(),
         };
         out.line(format_args!("{:12}{verdict}", "verdict"))?;
