@@ -181,3 +181,26 @@ fn on_a_terminal_the_progress_makes_room_for_the_summary() {
     assert!(ran.out.contains("lines"), "{ran:?}");
     assert!(ran.out.contains("\r\u{1b}[K1 user imported"), "{ran:?}");
 }
+
+#[test]
+fn an_import_killed_while_it_looks_for_a_conflict_loses_nobody() {
+    const USERS: usize = 400;
+    let folder = Folder::new();
+    let sub = "0190d3f2-7c1a-7000-8000-000000000001";
+    // Two with one id, so that the batch is refused and its users are added one by one.
+    let twice = (1..=2).map(|n| json!({ "username": format!("user{n}"), "sub": sub }));
+    let rest = (3..=USERS).map(|n| json!({ "username": format!("user{n}") }));
+    let lines: String = twice.chain(rest).map(|user| format!("{user}\n")).collect();
+    folder.write("users.ndjson", lines);
+    let mut command = folder.command("users import users.ndjson --json");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("\"line\":2"), "{line}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let (_, told) = summary(folder.run("users import users.ndjson --json"));
+    assert_eq!((&told["lines"], &told["bad"]), (&json!(USERS), &json!(1)), "{told}");
+    assert_eq!(folder.run("users list --json").lines().len(), USERS - 1);
+}

@@ -262,7 +262,7 @@ impl<'a> Import<'a> {
             return Ok(());
         }
         self.counts.imported += size;
-        match self.commit(&batch).await {
+        match self.commit(&batch, true).await {
             Ok(()) => Ok(()),
             Err(CommitError::Conflict(Conflict::UserExists)) => {
                 // Somebody else added one of them meanwhile: find out which, one by one.
@@ -276,10 +276,12 @@ impl<'a> Import<'a> {
         }
     }
 
+    /// Says how far it got only at the end: an import that stops in between must find the rest again, and
+    /// those who are there already do no harm.
     async fn one_by_one(&mut self, batch: Vec<NewRecord>) -> anyhow::Result<()> {
         for new in batch {
             self.counts.imported += 1;
-            match self.commit(std::slice::from_ref(&new)).await {
+            match self.commit(std::slice::from_ref(&new), false).await {
                 Ok(()) => {}
                 Err(CommitError::Conflict(Conflict::UserExists)) => {
                     self.counts.imported -= 1;
@@ -288,14 +290,14 @@ impl<'a> Import<'a> {
                 Err(error) => return Err(self.interrupted(error)),
             }
         }
-        Ok(())
+        self.commit(&[], true).await.map_err(|error| self.interrupted(error))
     }
 
-    async fn commit(&self, batch: &[NewRecord]) -> Result<(), CommitError> {
+    async fn commit(&self, batch: &[NewRecord], is_whole: bool) -> Result<(), CommitError> {
         let Some(folder) = self.folder else { return Ok(()) };
         let users = batch.iter().map(|n| Write::CreateUser(Box::new(n.user.clone()), n.secrets.clone()));
         let mut commit = Commit::of(users);
-        if let (Some(name), Ok(counts)) = (&self.meta, serde_json::to_vec(&self.counts)) {
+        if let (true, Some(name), Ok(counts)) = (is_whole, &self.meta, serde_json::to_vec(&self.counts)) {
             commit.push(Write::PutMeta(name.clone(), counts));
         }
         for _ in 1..ATTEMPTS {
