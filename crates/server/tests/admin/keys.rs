@@ -175,7 +175,8 @@ async fn a_command_under_another_configuration_deletes_no_key() {
     let (app, algorithms) = (&authority.app, [Algorithm::Es256]);
     app.keys.rotate(&*app.store, &app.random, &algorithms, (app.clock.now(), true)).await.unwrap();
     authority.advance(3 * 3600);
-    let short = KeySchedule { longest_max_ttl: Duration::from_secs(60), ..*app.keys.schedule() };
+    let minute = Duration::from_secs(60);
+    let short = KeySchedule { longest_max_ttl: minute, longest_access_ttl: minute, ..*app.keys.schedule() };
     let command = another_process(&authority, short).await;
     command.rotate(&*app.store, &app.random, &algorithms, (app.clock.now(), true)).await.unwrap();
     jobs::ensure_keys(app).await.unwrap();
