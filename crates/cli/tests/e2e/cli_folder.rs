@@ -28,6 +28,26 @@ fn the_doctor_finds_a_served_folder_well() {
 }
 
 #[test]
+fn the_doctor_opens_what_serve_would_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("reseal.toml");
+    let check = |text: &str, name: &str| {
+        std::fs::write(&config, text).unwrap();
+        let data = folder.path().join("data");
+        let mut doctor = reseal();
+        doctor.args(["doctor", "--json", "--data"]).arg(&data).arg("--config").arg(&config);
+        let (code, said) = report(Ran::of(&mut doctor));
+        assert_eq!(code, 1);
+        let checks = said["checks"].as_array().unwrap().clone();
+        checks.into_iter().find(|c| c["check"] == name).unwrap_or_else(|| panic!("{name} is missing: {said}"))
+    };
+    let texts = check("[sms]\nkind = \"dev\"\n", "text messages");
+    assert_eq!(texts["level"], "fail");
+    let passwords = check("[users]\nbreached_passwords_file = \"/nowhere/list\"\n", "passwords");
+    assert!(passwords["text"].as_str().unwrap().contains("/nowhere/list"), "{passwords}");
+}
+
+#[test]
 fn the_doctor_says_what_is_wrong_and_fails() {
     let (_, folder) = Server::start_dev().stop();
     let data = folder.path().join("data");

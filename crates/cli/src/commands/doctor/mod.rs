@@ -8,6 +8,7 @@ use crate::exit::Told;
 use crate::folder::{Folder, FolderArgs};
 use crate::output::Out;
 use reseal_server::config::Config;
+use reseal_server::password::PasswordPolicy;
 use serde::Serialize;
 
 /// Check the data folder and say what to do.
@@ -105,7 +106,18 @@ fn check_configuration(args: &FolderArgs, findings: &mut Findings) -> Option<Con
         Some(file) => findings.ok("configuration", file.display().to_string()),
         None => findings.ok("configuration", "no file: the defaults; `reseal init` writes one"),
     }
+    check_what_serve_opens(&config, findings);
     Some(config)
+}
+
+/// What `serve` would open besides the folder, and refuse to start without.
+fn check_what_serve_opens(config: &Config, findings: &mut Findings) {
+    if let Err(error) = reseal_server::sms::open(&config.sms) {
+        findings.fail("text messages", format!("{error}"));
+    }
+    if let Err(error) = PasswordPolicy::open(config.users.breached_passwords_file.as_deref()) {
+        findings.fail("passwords", format!("{error}"));
+    }
 }
 
 async fn check_folder(folder: &Folder, quick: bool, findings: &mut Findings) -> anyhow::Result<()> {
