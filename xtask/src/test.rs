@@ -103,7 +103,7 @@ fn browser(tally: &mut Tally) -> Result<()> {
 fn api(options: &Options, tally: &mut Tally) -> Result<()> {
     let program = install::schemathesis()?;
     cargo(&["build", "--package", "reseal", "--locked"]).run()?;
-    let examples = if options.long { "200" } else { "15" };
+    let examples = if options.long { "50" } else { "15" };
     let good =
         sh("python3", &["tests/api/run.py", "target/debug/reseal", &program, examples]).watch(|_| {})?;
     if good {

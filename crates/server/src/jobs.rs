@@ -20,7 +20,28 @@ const BATCH: usize = 500;
 const POLICIES: &str = "policies_fingerprint";
 
 /// Runs all jobs until `stop` turns true.
-pub async fn run(app: App, mut stop: watch::Receiver<bool>) {
+pub async fn run(app: App, stop: watch::Receiver<bool>) {
+    // Beside the ticks: a day's worth of outdated rows must not keep the log waiting.
+    tokio::join!(tick(app.clone(), stop.clone()), sweep_again_and_again(app, stop));
+}
+
+async fn sweep_again_and_again(app: App, mut stop: watch::Receiver<bool>) {
+    let mut every_ten_seconds = tokio::time::interval(Duration::from_secs(10));
+    every_ten_seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let work = async {
+            every_ten_seconds.tick().await;
+            report("the sweep failed; it will try again", sweep(&app).await);
+        };
+        tokio::select! {
+            () = work => {}
+            _ = stop.changed() => return,
+        }
+    }
+}
+
+/// What is short and often.
+async fn tick(app: App, mut stop: watch::Receiver<bool>) {
     let mut tightened = false;
     let mut ticks: u64 = 0;
     let mut every_second = tokio::time::interval(Duration::from_secs(1));
@@ -38,9 +59,6 @@ pub async fn run(app: App, mut stop: watch::Receiver<bool>) {
             }
             if ticks.is_multiple_of(60) {
                 report("keys could not be rotated", ensure_keys(&app).await);
-            }
-            if ticks.is_multiple_of(10) {
-                report("the sweep failed; it will try again", sweep(&app).await);
             }
         };
         tokio::select! {
