@@ -137,7 +137,8 @@ impl SqliteStore {
         }
         let mut name =
             to.file_name().ok_or_else(|| file_error(io::ErrorKind::InvalidFilename.into()))?.to_owned();
-        name.push(".part");
+        // Of this process alone: two backups to one file must not write into each other.
+        name.push(format!(".{}.part", std::process::id()));
         let part = to.with_file_name(name);
         folder::private(OpenOptions::new().write(true).create(true).truncate(true))
             .open(&part)

@@ -346,8 +346,10 @@ fn list(
 fn read(conn: &Connection, caches: &mut Caches, row: &Row<'_>) -> Result<(SessionRow, i64, Option<Edition>)> {
     let mut c = Columns::of(row);
     let (n, user_n, user_id) = (c.take()?, c.take()?, c.user_id()?);
-    let edition =
-        c.take::<Option<_>>()?.zip(c.time_if_any()?).map(|(version, created_at)| Edition { version, created_at });
+    let edition = c
+        .take::<Option<_>>()?
+        .zip(c.time_if_any()?)
+        .map(|(version, created_at)| Edition { version, created_at });
     let id = SessionId::from_bytes(c.take()?);
     let texts = Texts { client: c.take()?, policy: c.take()?, scope: c.take()?, user_agent: c.take()? };
     let version = c.take()?;
