@@ -9,10 +9,10 @@ use anyhow::bail;
 use clap::Subcommand;
 use reseal_core::Timestamp;
 use reseal_core::keys::{KeyRecord, KeyState, KeyUse};
+use reseal_server::admin::keys::KeyView;
 use reseal_server::jobs;
 use reseal_server::manage::sessions::end_all_sessions;
 use reseal_store::Store as _;
-use serde::Serialize;
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
@@ -152,25 +152,6 @@ async fn reset(args: ResetArgs) -> anyhow::Result<()> {
     list(&folder, false).await
 }
 
-/// A key with the names that the HTTP API uses. Times are Unix seconds.
-#[derive(Serialize)]
-struct KeyView<'a> {
-    #[serde(rename = "use")]
-    key_use: &'static str,
-    kid: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    algorithm: Option<&'a str>,
-    state: &'static str,
-    created_at: i64,
-    active_from: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    retired_at: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unpublished_at: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    withdrawn_at: Option<i64>,
-}
-
 async fn list(folder: &Folder, json: bool) -> anyhow::Result<()> {
     let now = folder.now();
     let mut keys = folder.store.keys().await?;
@@ -182,7 +163,7 @@ async fn list(folder: &Folder, json: bool) -> anyhow::Result<()> {
         if json {
             out.json(&view)?;
         } else {
-            let use_ = view.algorithm.map_or("ring".to_owned(), |a| format!("signing {a}"));
+            let use_ = view.algorithm.as_ref().map_or("ring".to_owned(), |a| format!("signing {a}"));
             rows.push(vec![view.kid, use_, view.state.to_owned(), fate(key, now)]);
         }
     }
@@ -190,26 +171,6 @@ async fn list(folder: &Folder, json: bool) -> anyhow::Result<()> {
         out.table(&["key", "use", "state", "what comes next"], &rows)?;
     }
     out.finish()
-}
-
-impl<'a> KeyView<'a> {
-    fn new(key: &'a KeyRecord, now: Timestamp) -> Self {
-        let (key_use, kid, algorithm) = match &key.key_use {
-            KeyUse::Signing { algorithm, kid } => ("signing", kid.clone(), Some(algorithm.as_str())),
-            KeyUse::Ring { id } => ("ring", id.0.to_string(), None),
-        };
-        Self {
-            key_use,
-            kid,
-            algorithm,
-            state: key.state(now).as_str(),
-            created_at: key.created_at.secs(),
-            active_from: key.active_from.secs(),
-            retired_at: key.retired_at.map(Timestamp::secs),
-            unpublished_at: key.unpublished_at.map(Timestamp::secs),
-            withdrawn_at: key.withdrawn_at.map(Timestamp::secs),
-        }
-    }
 }
 
 /// What becomes of a key, in words.

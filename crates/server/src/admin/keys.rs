@@ -13,39 +13,40 @@ use serde::Serialize;
 use std::time::Duration;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// A key, without its secret. Times are Unix seconds.
+/// A key, without its secret, as the API and `reseal keys list --json` show it. Times are Unix seconds.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct KeyView {
     /// `signing`: signs access tokens; `ring`: makes refresh tokens and session cookies.
     #[serde(rename = "use")]
     #[schema(example = "signing")]
-    key_use: &'static str,
+    pub key_use: &'static str,
     /// The `kid` of a signing key, the number of a ring key.
-    kid: String,
+    pub kid: String,
     /// The algorithm of a signing key.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "ES256")]
-    algorithm: Option<String>,
+    pub algorithm: Option<String>,
     /// next, active, retired, unpublished or withdrawn.
     #[schema(example = "active")]
-    state: &'static str,
+    pub state: &'static str,
     /// When it was made and published.
-    created_at: i64,
+    pub created_at: i64,
     /// From when it signs.
-    active_from: i64,
+    pub active_from: i64,
     /// From when another signs in its stead.
     #[serde(skip_serializing_if = "Option::is_none")]
-    retired_at: Option<i64>,
+    pub retired_at: Option<i64>,
     /// From when it is no longer published.
     #[serde(skip_serializing_if = "Option::is_none")]
-    unpublished_at: Option<i64>,
+    pub unpublished_at: Option<i64>,
     /// From when nothing trusts it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    withdrawn_at: Option<i64>,
+    pub withdrawn_at: Option<i64>,
 }
 
 impl KeyView {
-    fn new(key: &KeyRecord, now: Timestamp) -> Self {
+    /// The view of a key at `now`.
+    pub fn new(key: &KeyRecord, now: Timestamp) -> Self {
         let (key_use, kid, algorithm) = match &key.key_use {
             KeyUse::Signing { algorithm, kid } => ("signing", kid.clone(), Some(algorithm.clone())),
             KeyUse::Ring { id } => ("ring", id.0.to_string(), None),
