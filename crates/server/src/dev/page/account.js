@@ -185,6 +185,9 @@ export async function showOutbox() {
   return answer;
 }
 
+/** Takes away the message beside the question for a code: it was an answer to an earlier question. */
+export const forgetNewest = () => showMessages(byId('factor-outbox'), []);
+
 /** @param {HTMLElement} host @param {Message[]} messages */
 function showMessages(host, messages) {
   const key = JSON.stringify(messages);

@@ -1,6 +1,6 @@
 // The development page: four sessions side by side, and what happens to them.
 
-import { Account, showOutbox } from './account.js';
+import { Account, forgetNewest, showOutbox } from './account.js';
 import { call, now, problem, setNow } from './api.js';
 import { Panel } from './panel.js';
 
@@ -36,6 +36,7 @@ function secondFactor(required, cookie) {
   byId('factor-hint').textContent = required.factors.find((f) => f.factor === 'phone')?.hint ?? '';
   say('');
   input('factor-code').value = '';
+  forgetNewest();
   void showOutbox();
   dialog.showModal();
   return new Promise((resolve) => {
