@@ -87,10 +87,13 @@ pub enum EventKind {
         /// The least valid `rev`.
         rev: u64,
     },
-    /// A client was disabled, deleted or its rights were narrowed.
+    /// A client was disabled, deleted or its rights were narrowed: its tokens with `iat` before `before`
+    /// may say more than it may have now.
     ClientChanged {
         /// The client.
         client_id: ClientId,
+        /// Unix seconds: the second after the one of the change, since `iat` knows no parts of a second.
+        before: i64,
     },
     /// Signing keys were withdrawn before their time.
     KeysChanged {

@@ -12,7 +12,7 @@
 //! - [`credential`]: refresh tokens and cookies as bytes, and the key ring that authenticates them;
 //! - [`policy`]: lifetimes, their presets and what a tightened policy does to living sessions;
 //! - [`claims`]: what an access token says; [`user`]: the record it is projected from;
-//! - [`event`]: what verifiers must learn; [`timeline`]: what the owner may read;
+//! - [`event`]: what verifiers must learn, [`feed`]: how it is written; [`timeline`]: what the owner may read;
 //! - [`challenge`]: one-time codes; [`keys`]: when keys are published, sign, and retire.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
@@ -22,6 +22,7 @@ pub mod claims;
 pub mod client;
 pub mod credential;
 pub mod event;
+pub mod feed;
 #[cfg(test)]
 mod fixture;
 pub mod id;

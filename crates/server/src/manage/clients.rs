@@ -245,7 +245,9 @@ impl Manage<'_> {
     }
 
     fn client_changed(&self, id: &ClientId) -> Write {
-        let kind = EventKind::ClientChanged { client_id: id.clone() };
+        // Tokens know no parts of a second: those of the second of the change may be older than it.
+        let before = self.now.secs().saturating_add(1);
+        let kind = EventKind::ClientChanged { client_id: id.clone(), before };
         Write::Log(Event { kind, until: self.event_until })
     }
 

@@ -35,7 +35,7 @@ pub async fn claims_changed(authority: &TestAuthority) -> Vec<u64> {
 
 pub async fn clients_changed(authority: &TestAuthority) -> Vec<String> {
     events(authority, |kind| match kind {
-        EventKind::ClientChanged { client_id } => Some(client_id.to_string()),
+        EventKind::ClientChanged { client_id, .. } => Some(client_id.to_string()),
         _ => None,
     })
     .await

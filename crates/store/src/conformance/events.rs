@@ -8,7 +8,10 @@ use reseal_core::{EndReason, TimelineKind};
 use std::time::Duration;
 
 fn changed(client: &str) -> Write {
-    Write::Log(Event { kind: EventKind::ClientChanged { client_id: client.parse().unwrap() }, until: UNTIL })
+    Write::Log(Event {
+        kind: EventKind::ClientChanged { client_id: client.parse().unwrap(), before: 7 },
+        until: UNTIL,
+    })
 }
 
 pub async fn every_kind_of_event_comes_back<E: Engine>(engine: E) {
@@ -18,7 +21,7 @@ pub async fn every_kind_of_event_comes_back<E: Engine>(engine: E) {
         .map(|reason| EventKind::SessionEnded { sid: session_id(1), reason: *reason })
         .collect();
     kinds.push(EventKind::ClaimsChanged { sub: user_id(1), rev: u64::MAX });
-    kinds.push(EventKind::ClientChanged { client_id: "web".parse().unwrap() });
+    kinds.push(EventKind::ClientChanged { client_id: "web".parse().unwrap(), before: i64::MAX });
     kinds.push(EventKind::KeysChanged { withdrawn: vec!["a".to_owned(), "b".to_owned()] });
     kinds.push(EventKind::KeysChanged { withdrawn: vec![] });
     let event = |kind: &EventKind| Event { kind: kind.clone(), until: UNTIL };
@@ -44,7 +47,7 @@ pub async fn events_come_in_commit_order_without_a_gap<E: Engine>(engine: E) {
             for logged in store.events_after(last, 7).await.unwrap() {
                 assert_eq!(logged.seq, last + 1, "a gap");
                 last = logged.seq;
-                let EventKind::ClientChanged { client_id } = logged.event.kind else { panic!() };
+                let EventKind::ClientChanged { client_id, .. } = logged.event.kind else { panic!() };
                 seen.push(client_id.to_string());
             }
             tokio::task::yield_now().await;

@@ -156,7 +156,7 @@ pub async fn a_decision_may_write_lines_and_events_without_touching_the_row<E: E
     let told = decide(&*store, session.id, UNTIL, |s: &Snapshot| {
         let mut change = Change::default();
         change.note(&s.session, TimelineKind::Late, NOW, None);
-        change.events.push(EventKind::ClientChanged { client_id: s.session.client_id.clone() });
+        change.events.push(EventKind::ClientChanged { client_id: s.session.client_id.clone(), before: 7 });
         ((), change)
     });
     told.await.unwrap().unwrap();

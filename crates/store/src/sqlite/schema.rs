@@ -9,9 +9,9 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(super) const APPLICATION_ID: i32 = 0x5253_4c31;
 
 /// The schema this version writes.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
-const MIGRATIONS: [&str; VERSION as usize] = [FIRST];
+const MIGRATIONS: [&str; VERSION as usize] = [FIRST, BEFORE];
 
 /// Times are milliseconds since the Unix epoch.
 ///
@@ -160,6 +160,13 @@ CREATE TABLE events (
     withdrawn TEXT
 );
 CREATE INDEX events_by_until ON events (until);
+";
+
+/// Tokens of a changed client are void if they were issued before this time (Unix seconds). Of events that
+/// were logged without it all that may still live are.
+const BEFORE: &str = "
+ALTER TABLE events ADD COLUMN before INTEGER;
+UPDATE events SET before = until / 1000 WHERE kind = 'client-changed';
 ";
 
 /// The number of migrations that the file has seen.

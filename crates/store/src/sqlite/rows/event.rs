@@ -9,8 +9,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 pub(in crate::sqlite) fn append(conn: &Connection, event: &Event) -> Result<()> {
     let kind = event.kind.type_name();
-    let (mut sid, mut sub, mut client, mut rev, mut reason, mut withdrawn) =
-        (None, None, None, None, None, None);
+    let (mut sid, mut sub, mut client, mut before, mut rev, mut reason, mut withdrawn) =
+        (None, None, None, None, None, None, None);
     match &event.kind {
         EventKind::SessionEnded { sid: id, reason: why } => {
             (sid, reason) = (Some(id.as_bytes()), Some(why.as_str()));
@@ -18,7 +18,9 @@ pub(in crate::sqlite) fn append(conn: &Connection, event: &Event) -> Result<()> 
         EventKind::ClaimsChanged { sub: id, rev: least } => {
             (sub, rev) = (Some(id.as_bytes()), Some(least.cast_signed()));
         }
-        EventKind::ClientChanged { client_id } => client = Some(client_id.as_str()),
+        EventKind::ClientChanged { client_id, before: at } => {
+            (client, before) = (Some(client_id.as_str()), Some(*at));
+        }
         EventKind::KeysChanged { withdrawn: kids } => {
             withdrawn = Some(serde_json::to_string(kids).expect("a list of texts is JSON"));
         }
@@ -28,14 +30,16 @@ pub(in crate::sqlite) fn append(conn: &Connection, event: &Event) -> Result<()> 
             ))));
         }
     }
-    const APPEND: &str = "INSERT INTO events (until, kind, sid, sub, client_id, rev, reason, withdrawn)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    const APPEND: &str =
+        "INSERT INTO events (until, kind, sid, sub, client_id, before, rev, reason, withdrawn)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     conn.prepare_cached(APPEND)?.execute(params![
         event.until.millis(),
         kind,
         sid,
         sub,
         client,
+        before,
         rev,
         reason,
         withdrawn
@@ -44,7 +48,8 @@ pub(in crate::sqlite) fn append(conn: &Connection, event: &Event) -> Result<()> 
 }
 
 pub(in crate::sqlite) fn after(conn: &Connection, seq: u64, limit: usize) -> Result<Vec<LoggedEvent>> {
-    const AFTER: &str = "SELECT seq, until, kind, sid, sub, client_id, rev, reason, withdrawn FROM events
+    const AFTER: &str =
+        "SELECT seq, until, kind, sid, sub, client_id, before, rev, reason, withdrawn FROM events
         WHERE seq > ?1 ORDER BY seq LIMIT ?2";
     let mut statement = conn.prepare_cached(AFTER)?;
     let mut rows = statement.query(params![i64::try_from(seq).unwrap_or(i64::MAX), sql_limit(limit)])?;
@@ -74,7 +79,8 @@ fn read(row: &Row<'_>) -> Result<LoggedEvent> {
     let (seq, until) = (c.unsigned()?, c.time()?);
     let kind: Box<str> = c.take()?;
     let (sid, sub) = (c.take::<Option<[u8; 16]>>()?, c.take::<Option<[u8; 16]>>()?);
-    let (client, rev) = (c.take::<Option<Box<str>>>()?, c.take::<Option<i64>>()?);
+    let (client, before) = (c.take::<Option<Box<str>>>()?, c.take::<Option<i64>>()?);
+    let rev = c.take::<Option<i64>>()?;
     let (reason, withdrawn) = (c.end_reason()?, c.take::<Option<Box<str>>>()?);
     let broken = || Fail::corrupt(format!("event {seq} ({kind})"));
     let kind = match &*kind {
@@ -86,9 +92,10 @@ fn read(row: &Row<'_>) -> Result<LoggedEvent> {
             sub: reseal_core::UserId::from_bytes(sub.ok_or_else(broken)?),
             rev: rev.ok_or_else(broken)?.cast_unsigned(),
         },
-        "client-changed" => {
-            EventKind::ClientChanged { client_id: client.ok_or_else(broken)?.parse().map_err(|_| broken())? }
-        }
+        "client-changed" => EventKind::ClientChanged {
+            client_id: client.ok_or_else(broken)?.parse().map_err(|_| broken())?,
+            before: before.ok_or_else(broken)?,
+        },
         "keys-changed" => EventKind::KeysChanged {
             withdrawn: serde_json::from_str(&withdrawn.ok_or_else(broken)?).map_err(|_| broken())?,
         },
