@@ -27,7 +27,9 @@ pub enum Write {
     /// Ends all sessions that match and have not ended (also those that have run out, with this
     /// reason): one event and one line each.
     EndSessions(EndSessions),
-    /// Inserts a user; the username must be free.
+    /// Inserts a user; the username must be free. One who comes again under the id of a user that was
+    /// deleted begins above the `revision` and `auth_epoch` of before, whatever the record says: a verifier
+    /// may still know those of before, and a login may be under way.
     CreateUser(Box<User>, UserSecrets),
     /// Replaces a user of the version before this one's; with `Some`, the secrets too.
     SwapUser(Box<User>, Option<UserSecrets>),
@@ -47,6 +49,9 @@ pub enum Write {
         user: UserId,
         /// The record's version.
         version: u32,
+        /// When: revision and epoch are remembered for a day from then, and as long as an event names the
+        /// user.
+        at: Timestamp,
     },
     /// Inserts a client; the id must be free.
     CreateClient(Box<Client>),

@@ -135,6 +135,10 @@ pub trait Store: Send + Sync + 'static {
     /// The number of the newest event ever logged; 0 when there was none.
     async fn last_event(&self) -> Result<u64, StoreError>;
 
+    /// Changes after each commit of this process that logged events, before it is answered. What it is
+    /// counts for nothing, and what other processes log need not show: ask [`Store::last_event`] now and then.
+    fn log_changed(&self) -> tokio::sync::watch::Receiver<u64>;
+
     /// A small named value of the authority itself (feed epoch, high-water marks, progress of an import).
     async fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
 

@@ -171,7 +171,7 @@ impl Manage<'_> {
         for _ in 0..ATTEMPTS {
             let user = self.store.user(id).await?.ok_or(ManageError::NotFound("user"))?;
             let end = end_all_of(id, EndReason::UserDisabled, self.now, self.event_until);
-            let delete = Write::DeleteUser { user: id, version: user.version };
+            let delete = Write::DeleteUser { user: id, version: user.version, at: self.now };
             match self.store.commit(Commit::of([Write::EndSessions(end), delete])).await {
                 Err(CommitError::Conflict(Conflict::UserChanged)) => {}
                 done => return Ok(done?),

@@ -8,14 +8,17 @@ use reseal_core::keys::KeyRecord;
 use reseal_core::user::UserSecrets;
 use reseal_core::{Client, ClientId, Session, SessionId, TimelineEntry, Timestamp, User, UserId};
 use reseal_store::{Commit, CommitError, EndSessions, SessionUpdate, Snapshot, Store, StoreError, Swept};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Hands everything on to the real store.
 pub struct Gate {
     store: Arc<dyn Store>,
     hold: Mutex<Option<Hold>>,
     hold_keys: Mutex<Option<Hold>>,
+    log_broken: AtomicBool,
+    keys_broken: AtomicBool,
 }
 
 type Hold = (oneshot::Sender<()>, oneshot::Receiver<()>);
@@ -28,7 +31,27 @@ pub struct Held {
 
 impl Gate {
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, hold: Mutex::new(None), hold_keys: Mutex::new(None) }
+        Self {
+            store,
+            hold: Mutex::new(None),
+            hold_keys: Mutex::new(None),
+            log_broken: AtomicBool::new(false),
+            keys_broken: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on the event log cannot be read, or it can again.
+    pub fn break_log(&self, broken: bool) {
+        self.log_broken.store(broken, Ordering::SeqCst);
+    }
+
+    /// From now on the keys cannot be read, or they can again.
+    pub fn break_keys(&self, broken: bool) {
+        self.keys_broken.store(broken, Ordering::SeqCst);
+    }
+
+    fn log(&self) -> Result<(), StoreError> {
+        broken(self.log_broken.load(Ordering::SeqCst))
     }
 
     /// Holds back what the next reading of the keys finds.
@@ -58,6 +81,10 @@ impl Held {
     pub fn release(self) {
         self.release.send(()).expect("the commit was given up");
     }
+}
+
+fn broken(is_broken: bool) -> Result<(), StoreError> {
+    if is_broken { Err(StoreError::Unavailable("broken on purpose".to_owned())) } else { Ok(()) }
 }
 
 #[async_trait]
@@ -133,6 +160,7 @@ impl Store for Gate {
     }
 
     async fn keys(&self) -> Result<Vec<KeyRecord>, StoreError> {
+        broken(self.keys_broken.load(Ordering::SeqCst))?;
         let held = self.hold_keys.lock().unwrap().take();
         let keys = self.store.keys().await;
         if let Some((reaching, released)) = held {
@@ -143,11 +171,17 @@ impl Store for Gate {
     }
 
     async fn events_after(&self, seq: u64, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
+        self.log()?;
         self.store.events_after(seq, limit).await
     }
 
     async fn last_event(&self) -> Result<u64, StoreError> {
+        self.log()?;
         self.store.last_event().await
+    }
+
+    fn log_changed(&self) -> watch::Receiver<u64> {
+        self.store.log_changed()
     }
 
     async fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -109,7 +109,7 @@ pub async fn a_commit_is_done_whole_or_not_at_all<E: Engine>(engine: E) {
         Write::SwapSession(Box::new(session(9, &user))),
         Write::CreateUser(Box::new(user.clone()), secrets("x")),
         Write::SwapUser(Box::new(user.clone()), None),
-        Write::DeleteUser { user: user.id, version: 7 },
+        Write::DeleteUser { user: user.id, version: 7, at: NOW },
         Write::CreateClient(Box::new(client("web"))),
         Write::SwapClient(Box::new(client("other"))),
         Write::CreateChallenge(Box::new(challenge(1))),
@@ -148,4 +148,47 @@ pub async fn the_number_of_an_event_is_never_given_twice<E: Engine>(engine: E) {
     assert_eq!(store.last_event().await.unwrap(), 3);
     commit(&*store, [changed("d")]).await.unwrap();
     assert_eq!(store.events_after(3, 10).await.unwrap()[0].seq, 4);
+}
+
+pub async fn whoever_waits_for_the_log_is_told_of_what_was_committed<E: Engine>(engine: E) {
+    let store = open(&engine).await;
+    let (user, session) = with_session(&*store, 1).await;
+    let mut told = store.log_changed();
+    told.mark_unchanged();
+    let late = store.log_changed();
+    let quiet = [Write::PutMeta("mark".to_owned(), b"1".to_vec()), start(&super::session(2, &user))];
+    commit(&*store, quiet).await.unwrap();
+    assert!(!told.has_changed().unwrap(), "nothing was logged");
+
+    let end = |id| crate::EndSessions {
+        filter: crate::EndFilter::One(id),
+        reason: EndReason::Revoked,
+        now: NOW,
+        ip: None,
+        event_until: UNTIL,
+    };
+    // Each way to log, told of before its answer.
+    commit(&*store, [changed("a")]).await.unwrap();
+    assert!(told.has_changed().unwrap());
+    assert_eq!(*told.borrow_and_update(), *late.borrow());
+    assert_eq!(store.end_sessions(end(session.id)).await.unwrap(), 1);
+    assert!(told.has_changed().unwrap());
+    told.mark_unchanged();
+    let decided = crate::decide(&*store, session_id(2), UNTIL, |s: &crate::Snapshot| {
+        ((), s.session.end(EndReason::SignedOut, NOW, None).unwrap())
+    });
+    decided.await.unwrap().unwrap();
+    assert!(told.has_changed().unwrap());
+    told.mark_unchanged();
+
+    // A waiting task wakes, and finds the event.
+    let reader = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            told.changed().await.unwrap();
+            store.last_event().await.unwrap()
+        }
+    });
+    commit(&*store, [changed("b")]).await.unwrap();
+    assert_eq!(reader.await.unwrap(), 4);
 }

@@ -111,6 +111,7 @@ macro_rules! conformance_tests {
                 a_rehash_changes_secrets_and_nothing_else
                 a_user_with_open_sessions_is_not_deleted
                 a_deleted_user_is_gone_and_its_name_is_free
+                a_user_who_comes_again_begins_above_what_is_known_of_before
                 no_read_ever_sees_an_older_user
             }
             clients {
@@ -133,6 +134,7 @@ macro_rules! conformance_tests {
                 events_come_in_commit_order_without_a_gap
                 a_commit_is_done_whole_or_not_at_all
                 the_number_of_an_event_is_never_given_twice
+                whoever_waits_for_the_log_is_told_of_what_was_committed
             }
             lists {
                 sessions_of_a_user_come_in_pages

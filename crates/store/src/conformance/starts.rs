@@ -32,7 +32,7 @@ pub async fn a_session_starts_only_for_a_user_who_may_log_in<E: Engine>(engine: 
     assert_eq!(refused::<E>(&store, write.clone()).await, Conflict::EpochRaised, "disabled");
 
     let ended = first.end(EndReason::UserDisabled, NOW, None).unwrap().session.unwrap();
-    let delete = Write::DeleteUser { user: user.id, version: disabled.version };
+    let delete = Write::DeleteUser { user: user.id, version: disabled.version, at: NOW };
     commit(&*store, [Write::SwapSession(Box::new(ended)), delete]).await.unwrap();
     assert_eq!(refused::<E>(&store, write).await, Conflict::EpochRaised, "deleted");
     assert_eq!(store.session(session_id(2)).await.unwrap(), None);

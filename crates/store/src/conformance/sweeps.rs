@@ -103,10 +103,10 @@ pub async fn a_forgotten_user_who_comes_again_is_not_the_one_before<E: Engine>(e
     };
     assert_eq!(seen(session.id).await, user);
     let ended = session.end(EndReason::UserDisabled, NOW, None).unwrap().session.unwrap();
-    let delete = Write::DeleteUser { user: user.id, version: user.version };
+    let delete = Write::DeleteUser { user: user.id, version: user.version, at: NOW };
     commit(&*store, [Write::SwapSession(Box::new(ended)), delete]).await.unwrap();
     assert_eq!(store.sweep(NOW, NOW + 2 * DAY, 10).await.unwrap().sessions, 1);
-    store.sweep(NOW, NOW, 10).await.unwrap();
+    store.sweep(NOW + 2 * DAY, NOW, 10).await.unwrap();
 
     // An import may bring a user back under the id of before.
     let again = User { roles: vec!["other".to_owned()], created_at: NOW + DAY, ..user.clone() };

@@ -1,10 +1,14 @@
 //! Users and their secrets.
 
 use super::*;
-use crate::{CommitError, Conflict, EndFilter, EndSessions, Store, Write, decide};
+use crate::{CommitError, Conflict, EndFilter, EndSessions, StartSession, Store, Write, decide};
+use reseal_core::event::{Event, EventKind};
 use reseal_core::session::Change;
 use reseal_core::user::UserPatch;
 use reseal_core::{EndReason, User};
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 fn conflict(result: Result<(), CommitError>) -> Conflict {
     match result {
@@ -101,7 +105,7 @@ pub async fn a_rehash_changes_secrets_and_nothing_else<E: Engine>(engine: E) {
 pub async fn a_user_with_open_sessions_is_not_deleted<E: Engine>(engine: E) {
     let store = open(&engine).await;
     let (user, session) = with_session(&*store, 1).await;
-    let delete = |version| Write::DeleteUser { user: user.id, version };
+    let delete = |version| Write::DeleteUser { user: user.id, version, at: NOW };
     assert_eq!(conflict(commit(&*store, [delete(1)]).await), Conflict::UserChanged);
     assert_eq!(conflict(commit(&*store, [delete(2)]).await), Conflict::UserChanged);
     assert_eq!(store.user(user.id).await.unwrap(), Some(user.clone()));
@@ -122,7 +126,7 @@ pub async fn a_user_with_open_sessions_is_not_deleted<E: Engine>(engine: E) {
 pub async fn a_deleted_user_is_gone_and_its_name_is_free<E: Engine>(engine: E) {
     let store = open(&engine).await;
     let user = with_user(&*store, 1).await;
-    commit(&*store, [Write::DeleteUser { user: user.id, version: 1 }]).await.unwrap();
+    commit(&*store, [Write::DeleteUser { user: user.id, version: 1, at: NOW }]).await.unwrap();
     assert_eq!(store.user(user.id).await.unwrap(), None);
     assert_eq!(store.user_secrets(user.id).await.unwrap(), None);
     assert_eq!(store.user_by_username("user1").await.unwrap(), None);
@@ -132,6 +136,59 @@ pub async fn a_deleted_user_is_gone_and_its_name_is_free<E: Engine>(engine: E) {
     let successor = User { username: "user1".to_owned(), ..super::user(2) };
     commit(&*store, [Write::CreateUser(Box::new(successor.clone()), secrets("x"))]).await.unwrap();
     assert_eq!(store.user_by_username("user1").await.unwrap().unwrap().0, successor);
+}
+
+/// A verifier that knows the least valid `rev` of before must take the new record's tokens and no old one;
+/// a login that began before the deletion must not start a session of the new record.
+pub async fn a_user_who_comes_again_begins_above_what_is_known_of_before<E: Engine>(engine: E) {
+    let store = open(&engine).await;
+    let (old, session) = with_session(&*store, 1).await;
+    let old = User { auth_epoch: 6, ..renamed(&renamed(&old, "two"), "three") };
+    let mid = User { version: 2, ..old.clone() };
+    commit(&*store, [Write::SwapUser(Box::new(mid), None)]).await.unwrap();
+    commit(&*store, [Write::SwapUser(Box::new(old.clone()), None)]).await.unwrap();
+    let event = Event { kind: EventKind::ClaimsChanged { sub: old.id, rev: old.revision }, until: UNTIL };
+    let end = EndSessions {
+        filter: EndFilter::User { user: old.id, except: None },
+        reason: EndReason::UserDisabled,
+        now: NOW,
+        ip: None,
+        event_until: UNTIL,
+    };
+    let delete = Write::DeleteUser { user: old.id, version: old.version, at: NOW };
+    commit(&*store, [Write::Log(event), Write::EndSessions(end), delete]).await.unwrap();
+
+    let create = |record: &User| Write::CreateUser(Box::new(record.clone()), secrets("new"));
+    let new = User { username: "again".to_owned(), created_at: NOW + DAY, ..user(1) };
+    let above = User { revision: old.revision + 1, auth_epoch: old.auth_epoch + 1, ..new.clone() };
+    let again = async || {
+        commit(&*store, [create(&new)]).await.unwrap();
+        assert_eq!(store.user_secrets(new.id).await.unwrap(), Some((above.clone(), secrets("new"))));
+        assert_eq!(conflict(commit(&*store, [create(&new)]).await), Conflict::UserExists);
+        let login = super::session(2, &new);
+        let late =
+            StartSession { session: login, auth_epoch: new.auth_epoch, max_sessions: 0, event_until: UNTIL };
+        let started = commit(&*store, [Write::StartSession(Box::new(late))]).await;
+        assert_eq!(conflict(started), Conflict::EpochRaised);
+        let delete = Write::DeleteUser { user: new.id, version: new.version, at: NOW };
+        let undone = [delete, Write::TakeChallenge { id: challenge_id(1), version: 1 }];
+        assert_eq!(conflict(commit(&*store, undone).await), Conflict::ChallengeChanged);
+    };
+    again().await;
+    assert_eq!(
+        store.sessions_of_user(new.id, None, 9).await.unwrap()[0].id,
+        session.id,
+        "an ended one stays"
+    );
+
+    // However often sessions are swept: as long as an event names the user.
+    let delete = Write::DeleteUser { user: new.id, version: new.version, at: NOW };
+    commit(&*store, [delete]).await.unwrap();
+    store.sweep(NOW, NOW + 2 * DAY, 10).await.unwrap();
+    store.sweep(NOW, NOW + 2 * DAY, 10).await.unwrap();
+    let taken = User { username: "other".to_owned(), revision: 90, auth_epoch: 90, ..new.clone() };
+    commit(&*store, [create(&taken)]).await.unwrap();
+    assert_eq!(store.user(new.id).await.unwrap(), Some(taken), "what is above already stays");
 }
 
 pub async fn no_read_ever_sees_an_older_user<E: Engine>(engine: E) {

@@ -42,7 +42,9 @@ use rows::session::SessionRow;
 use rows::{challenge, client, event, key, session, timeline, user};
 use rusqlite::OptionalExtension as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use writer::{Answer, Sweep, Work, Writer};
 
 /// What a process means to do with a data folder.
@@ -84,6 +86,8 @@ pub struct SqliteStore {
     writer: Option<Writer>,
     folder: Folder,
     timeout: Duration,
+    /// Changed by the writer; here so that it lives as long as the store.
+    log: Arc<watch::Sender<u64>>,
     _lock: Option<FolderLock>,
 }
 
@@ -99,8 +103,9 @@ impl SqliteStore {
     pub fn open(folder: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
         let folder = Folder::new(folder);
         let opened = open::open(&folder, &options)?;
+        let log = Arc::new(watch::Sender::new(0));
         let start = |conn| {
-            Writer::start(conn, options.queue, options.timeout)
+            Writer::start(conn, Arc::clone(&log), options.queue, options.timeout)
                 .map_err(|error| OpenError::Io { path: folder.path().to_owned(), error })
         };
         Ok(Self {
@@ -108,6 +113,7 @@ impl SqliteStore {
             writer: opened.writer.map(start).transpose()?,
             timeout: options.timeout,
             folder,
+            log,
             _lock: opened.lock,
         })
     }
@@ -146,6 +152,9 @@ impl SqliteStore {
         self.write_plain(Work::Inject(fault)).await.map(drop)
     }
 }
+
+/// As many events are read where they are asked for.
+const AT_ONCE: usize = 64;
 
 fn unexpected(answer: Answer) -> StoreError {
     StoreError::Internal(format!("the writer answered something else: {answer:?}"))
@@ -241,11 +250,19 @@ impl Store for SqliteStore {
     }
 
     async fn events_after(&self, seq: u64, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
+        if limit <= AT_ONCE {
+            // The tail of the log: handing it to another thread would cost more than reading it.
+            return self.readers.point(|r| event::after(&r.conn, seq, limit)).await;
+        }
         self.readers.list(move |r| event::after(&r.conn, seq, limit)).await
     }
 
     async fn last_event(&self) -> Result<u64, StoreError> {
         self.readers.point(|r| event::last(&r.conn)).await
+    }
+
+    fn log_changed(&self) -> watch::Receiver<u64> {
+        self.log.subscribe()
     }
 
     async fn meta(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -9,9 +9,9 @@ use rusqlite::{Connection, TransactionBehavior};
 pub(super) const APPLICATION_ID: i32 = 0x5253_4c31;
 
 /// The schema this version writes.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
-const MIGRATIONS: [&str; VERSION as usize] = [FIRST, BEFORE];
+pub(super) const MIGRATIONS: [&str; VERSION as usize] = [FIRST, BEFORE, DELETED];
 
 /// Times are milliseconds since the Unix epoch.
 ///
@@ -167,6 +167,12 @@ CREATE INDEX events_by_until ON events (until);
 const BEFORE: &str = "
 ALTER TABLE events ADD COLUMN before INTEGER;
 UPDATE events SET before = until / 1000 WHERE kind = 'client-changed';
+";
+
+/// A deleted user keeps `revision` and `auth_epoch`, and in `updated_at` the time of the deletion, until no
+/// event names it any more.
+const DELETED: &str = "
+CREATE INDEX events_by_sub ON events (sub) WHERE sub IS NOT NULL;
 ";
 
 /// The number of migrations that the file has seen.

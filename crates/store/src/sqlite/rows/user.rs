@@ -12,6 +12,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a token may show of the user, as JSON: read whole, searched never.
 #[derive(Serialize, Deserialize)]
@@ -118,12 +119,19 @@ pub(in crate::sqlite) fn with_secrets_by_username(
     with_secrets(conn, select!("WHERE u.username_key = ?1"), params![username_key(username)])
 }
 
+/// Inserts the record, or puts it in the place of a deleted user of that id, above its revision and epoch.
 pub(in crate::sqlite) fn insert(conn: &Connection, user: &User, secrets: &UserSecrets) -> Result<()> {
     const INSERT: &str = "INSERT INTO users (id, version, auth_epoch, disabled, revision, username_key,
         username, created_at, updated_at, profile) VALUES (:id, :version, :auth_epoch, :disabled,
-        :revision, :username_key, :username, :created_at, :updated_at, :profile)";
+        :revision, :username_key, :username, :created_at, :updated_at, :profile)
+        ON CONFLICT (id) DO UPDATE SET version = excluded.version, disabled = excluded.disabled,
+        auth_epoch = max(excluded.auth_epoch, coalesce(auth_epoch, 0) + 1),
+        revision = max(excluded.revision, coalesce(revision, 0) + 1),
+        username_key = excluded.username_key, username = excluded.username,
+        created_at = excluded.created_at, updated_at = excluded.updated_at, profile = excluded.profile
+        WHERE version IS NULL";
     let inserted = write(conn, INSERT, user);
-    fail::unless_taken(inserted, Conflict::UserExists)?;
+    fail::unless_none(fail::unless_taken(inserted, Conflict::UserExists)?, Conflict::UserExists)?;
     write_secrets(conn, user.id, secrets)
 }
 
@@ -153,27 +161,36 @@ pub(in crate::sqlite) fn write_secrets(conn: &Connection, id: UserId, secrets: &
     Ok(())
 }
 
-/// Deletes the user; its number stays as long as it has sessions (see the sweep).
-pub(in crate::sqlite) fn delete(conn: &Connection, id: UserId, version: u32) -> Result<()> {
-    const DELETE: &str = "UPDATE users SET version = NULL, auth_epoch = NULL, disabled = NULL,
-        revision = NULL, username_key = NULL, username = NULL, created_at = NULL, updated_at = NULL,
-        profile = NULL WHERE id = ?1 AND version = ?2
+/// Deletes the user; number, revision and epoch stay for a while (see [`forget_deleted`]).
+pub(in crate::sqlite) fn delete(
+    conn: &Connection,
+    id: UserId,
+    (version, at): (u32, Timestamp),
+) -> Result<()> {
+    const DELETE: &str = "UPDATE users SET version = NULL, disabled = NULL, username_key = NULL,
+        username = NULL, created_at = NULL, updated_at = ?3, profile = NULL WHERE id = ?1 AND version = ?2
         AND NOT EXISTS (SELECT 1 FROM sessions WHERE user = users.n AND ended = 0)";
-    let deleted = conn.prepare_cached(DELETE)?.execute(params![id.as_bytes(), version])?;
+    let deleted = conn.prepare_cached(DELETE)?.execute(params![id.as_bytes(), version, at.millis()])?;
     fail::unless_none(deleted, Conflict::UserChanged)?;
     conn.prepare_cached("DELETE FROM user_secrets WHERE user = (SELECT n FROM users WHERE id = ?1)")?
         .execute([id.as_bytes()])?;
     Ok(())
 }
 
-/// Forgets deleted users that have no sessions any more.
-pub(in crate::sqlite) fn forget_deleted(conn: &Connection, limit: usize) -> Result<()> {
+/// Forgets deleted users of whom nothing is left: no session, no event that a verifier may know, and no
+/// login under way, which takes minutes.
+pub(in crate::sqlite) fn forget_deleted(conn: &Connection, now: Timestamp, limit: usize) -> Result<()> {
     const FORGET: &str = "DELETE FROM users WHERE n IN (
-        SELECT n FROM users u WHERE version IS NULL
-        AND NOT EXISTS (SELECT 1 FROM sessions WHERE user = u.n) LIMIT ?1)";
-    conn.prepare_cached(FORGET)?.execute([sql_limit(limit)])?;
+        SELECT n FROM users u WHERE version IS NULL AND coalesce(updated_at, 0) < ?1
+        AND NOT EXISTS (SELECT 1 FROM sessions WHERE user = u.n)
+        AND NOT EXISTS (SELECT 1 FROM events WHERE sub = u.id) LIMIT ?2)";
+    let before = now - REMEMBERED;
+    conn.prepare_cached(FORGET)?.execute(params![before.millis(), sql_limit(limit)])?;
     Ok(())
 }
+
+/// How long a deleted user is remembered at least.
+const REMEMBERED: Duration = Duration::from_secs(86_400);
 
 fn write(conn: &Connection, sql: &str, user: &User) -> rusqlite::Result<usize> {
     conn.prepare_cached(sql)?.execute(named_params! {

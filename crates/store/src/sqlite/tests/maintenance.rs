@@ -142,7 +142,7 @@ async fn a_deleted_user_s_numbers_leave_with_its_sessions() {
     let (user, session) = with_session(&store, 0).await;
     let now = crate::conformance::NOW;
     let ended = session.end(reseal_core::EndReason::UserDisabled, now, None).unwrap().session.unwrap();
-    let delete = Write::DeleteUser { user: user.id, version: 1 };
+    let delete = Write::DeleteUser { user: user.id, version: 1, at: now };
     commit(&store, [Write::SwapSession(Box::new(ended)), delete]).await.unwrap();
     let users =
         || raw(folder.path()).query_row("SELECT count(*) FROM users", [], |r| r.get::<_, i64>(0)).unwrap();

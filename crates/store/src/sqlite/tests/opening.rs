@@ -1,8 +1,9 @@
 //! Folders that are fine, and folders that are not: those keep every byte.
 
 use super::*;
-use crate::conformance::{NOW, commit, user_id, with_session, with_user};
+use crate::conformance::{NOW, commit, session_id, user_id, with_session, with_user};
 use crate::{FEED_EPOCH, Write};
+use reseal_core::{EndReason, EventKind};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -204,6 +205,50 @@ fn a_tool_does_not_make_tables_under_a_server_that_is_at_work() {
     fs::create_dir_all(folder.path()).unwrap();
     let Ok(_serving) = Folder::new(folder.path()).lock() else { panic!("nobody has it") };
     assert!(matches!(error(folder.path(), Access::Tool), OpenError::Locked { .. }));
+}
+
+/// Schema 1 knew neither `before` nor what is remembered of deleted users.
+#[tokio::test]
+async fn a_file_of_the_first_schema_is_brought_up_to_date_with_its_events_and_users() {
+    let folder = folder();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let (sub, sid, gone) = (user_id(1), session_id(1), user_id(2));
+    let old = raw(folder.path());
+    old.execute_batch(schema::MIGRATIONS[0]).unwrap();
+    old.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    let until = crate::conformance::UNTIL;
+    let log = |columns: &str, values: &str, id: Option<&[u8; 16]>| {
+        let sql = format!("INSERT INTO events (until, {columns}) VALUES (?1, {values})");
+        match id {
+            Some(id) => old.execute(&sql, rusqlite::params![until.millis(), id]).unwrap(),
+            None => old.execute(&sql, [until.millis()]).unwrap(),
+        };
+    };
+    log("kind, sid, reason", "'session-ended', ?2, 'revoked'", Some(sid.as_bytes()));
+    log("kind, sub, rev", "'claims-changed', ?2, 7", Some(sub.as_bytes()));
+    log("kind, client_id", "'client-changed', 'web'", None);
+    log("kind, withdrawn", "'keys-changed', '[\"k\"]'", None);
+    old.execute("INSERT INTO users (id) VALUES (?1)", [gone.as_bytes()]).unwrap();
+    drop(old);
+
+    let store = open(folder.path(), Access::Serve);
+    let events: Vec<_> = store.events_after(0, 10).await.unwrap();
+    assert!(events.iter().zip(1..).all(|(logged, seq)| logged.seq == seq && logged.event.until == until));
+    let kinds: Vec<_> = events.into_iter().map(|logged| logged.event.kind).collect();
+    let expected = [
+        EventKind::SessionEnded { sid, reason: EndReason::Revoked },
+        EventKind::ClaimsChanged { sub, rev: 7 },
+        // When it was is not known: all tokens that it may concern are void.
+        EventKind::ClientChanged { client_id: "web".parse().unwrap(), before: until.secs() },
+        EventKind::KeysChanged { withdrawn: vec!["k".to_owned()] },
+    ];
+    assert_eq!(kinds, expected);
+    assert_eq!(store.last_event().await.unwrap(), 4);
+    let again = with_user(&store, 2).await;
+    assert_eq!(store.user(gone).await.unwrap(), Some(again), "a user deleted before is no obstacle");
+    drop(store);
+    assert_eq!(schema::version(&raw(folder.path())).unwrap(), schema::VERSION);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use crate::sqlite::cache::Caches;
 use crate::sqlite::fail::{Fail, Result};
 use crate::sqlite::rows::{challenge, client, event, key, session, text, timeline, user};
 use crate::{Conflict, SessionUpdate, StoreError};
-use reseal_core::event::EndReason;
+use reseal_core::event::{EndReason, Event};
 use reseal_core::session::Change;
 use reseal_core::{Session, Timestamp};
 use rusqlite::{Connection, params};
@@ -19,6 +19,8 @@ const PAGE: usize = 200;
 pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
     pub(super) caches: &'a mut Caches,
+    /// Set by whatever logs an event, also if that is undone.
+    pub(super) logged: &'a mut bool,
 }
 
 impl Tx<'_> {
@@ -87,9 +89,14 @@ impl Tx<'_> {
             timeline::append(self.conn, entry)?;
         }
         for event in change.events_until(event_until) {
-            event::append(self.conn, &event)?;
+            self.log(&event)?;
         }
         Ok(())
+    }
+
+    fn log(&mut self, event: &Event) -> Result<()> {
+        *self.logged = true;
+        event::append(self.conn, event)
     }
 
     fn write(&mut self, write: &Write) -> Result<()> {
@@ -109,7 +116,7 @@ impl Tx<'_> {
                 }
                 user::write_secrets(conn, *user, secrets)
             }
-            Write::DeleteUser { user, version } => user::delete(conn, *user, *version),
+            Write::DeleteUser { user, version, at } => user::delete(conn, *user, (*version, *at)),
             Write::CreateClient(client) => client::insert(conn, client),
             Write::SwapClient(client) => client::replace(conn, client),
             Write::DeleteClient(id) => client::delete(conn, id),
@@ -119,7 +126,7 @@ impl Tx<'_> {
             Write::PutKey(key) => key::put(conn, key),
             Write::DeleteKey(key_use) => key::delete(conn, key_use),
             Write::Timeline(entry) => timeline::append(conn, entry),
-            Write::Log(event) => event::append(conn, event),
+            Write::Log(event) => self.log(event),
             Write::PutMeta(name, value) => {
                 conn.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?
                     .execute(params![name, value])?;

@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Most items in one transaction. More gains nothing, and everybody waits for the last.
 const BATCH: usize = 512;
@@ -68,13 +68,18 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread on a connection that may write.
-    pub(super) fn start(conn: Connection, queue: usize, timeout: Duration) -> std::io::Result<Self> {
+    pub(super) fn start(
+        conn: Connection,
+        log: Arc<watch::Sender<u64>>,
+        queue: usize,
+        timeout: Duration,
+    ) -> std::io::Result<Self> {
         let (sender, items) = sync_channel(queue.max(1));
         let waiting = Arc::new(AtomicUsize::new(0));
         let queue = Queue { items, waiting: Arc::clone(&waiting) };
         let thread = std::thread::Builder::new()
             .name("reseal-writer".to_owned())
-            .spawn(move || Loop::new(conn).run(&queue))?;
+            .spawn(move || Loop::new(conn, log).run(&queue))?;
         Ok(Self { queue: RwLock::new(Some(sender)), thread: RwLock::new(Some(thread)), waiting, timeout })
     }
 
@@ -162,6 +167,10 @@ struct Loop {
     wal_pages: Arc<AtomicI32>,
     /// Whether the last batch failed. Then a check really writes.
     ailing: bool,
+    /// Whether the open transaction logged events.
+    logged: bool,
+    /// Told of every commit that did.
+    log: Arc<watch::Sender<u64>>,
 }
 
 /// Why a transaction came to nothing.
@@ -173,7 +182,7 @@ enum Aborted {
 }
 
 impl Loop {
-    fn new(mut conn: Connection) -> Self {
+    fn new(mut conn: Connection, log: Arc<watch::Sender<u64>>) -> Self {
         let wal_pages = Arc::new(AtomicI32::new(0));
         let counter = Arc::clone(&wal_pages);
         let hooked = conn.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, pages| {
@@ -183,7 +192,7 @@ impl Loop {
         if let Err(error) = hooked {
             tracing::error!(%error, "the size of the write-ahead log cannot be watched");
         }
-        Self { conn, caches: Caches::new(CACHE_BYTES), wal_pages, ailing: false }
+        Self { conn, caches: Caches::new(CACHE_BYTES), wal_pages, ailing: false, logged: false, log }
     }
 
     fn run(mut self, queue: &Queue) {
@@ -245,6 +254,7 @@ impl Loop {
     ) -> Result<Vec<Result<Answer, CommitError>>, Aborted> {
         let for_all = |error: rusqlite::Error| Aborted::ForAll(fail::store_error(&error));
         self.statement("BEGIN IMMEDIATE").map_err(for_all)?;
+        self.logged = false;
         let mut answers = Vec::with_capacity(batch.len());
         for (i, item) in batch.iter_mut().enumerate() {
             if let Some(error) = &left_out[i] {
@@ -259,11 +269,14 @@ impl Loop {
             });
         }
         self.statement("COMMIT").map_err(for_all)?;
+        if self.logged {
+            self.log.send_modify(|commits| *commits = commits.wrapping_add(1));
+        }
         Ok(answers)
     }
 
     fn work(&mut self, work: &mut Work) -> fail::Result<Answer> {
-        let mut tx = Tx { conn: &self.conn, caches: &mut self.caches };
+        let mut tx = Tx { conn: &self.conn, caches: &mut self.caches, logged: &mut self.logged };
         match work {
             Work::Update(update) => tx.update(update).map(Answer::Found),
             Work::Commit(commit) => tx.commit(commit).map(|()| Answer::Done),

@@ -23,7 +23,7 @@ impl Tx<'_> {
     pub(super) fn sweep(&mut self, sweep: &Sweep) -> Result<Swept> {
         self.savepoint(|tx| {
             let sessions = tx.sweep_sessions(sweep)?;
-            user::forget_deleted(tx.conn, sweep.limit)?;
+            user::forget_deleted(tx.conn, sweep.now, sweep.limit)?;
             Ok(Swept {
                 sessions,
                 challenges: challenge::sweep(tx.conn, sweep.now, sweep.limit)?,
