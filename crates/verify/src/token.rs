@@ -1,5 +1,7 @@
 //! A verified access token.
 
+use reseal_core::SessionId;
+use reseal_jose::VerifyingKey;
 use serde::Deserialize;
 use std::fmt;
 
@@ -11,15 +13,17 @@ use std::fmt;
 pub struct Token {
     pub(crate) registered: Registered,
     pub(crate) kid: Option<String>,
+    /// The thumbprint (RFC 7638) of the key that verified it: more exact than a name.
+    pub(crate) key: Box<str>,
     /// The payload: JSON, checked.
-    pub(crate) payload: Box<[u8]>,
+    pub(crate) payload: Box<str>,
     /// The ids in binary, where they are ours.
-    pub(crate) session_id: Option<reseal_core::SessionId>,
+    pub(crate) session_id: Option<SessionId>,
     pub(crate) user_id: Option<reseal_core::UserId>,
 }
 
 /// The registered claims, as they are read from the payload.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Registered {
     pub(crate) iss: String,
     pub(crate) sub: String,
@@ -39,6 +43,21 @@ pub(crate) struct Registered {
 }
 
 impl Token {
+    /// Of a payload whose signature was checked with that key.
+    pub(crate) fn new(registered: Registered, payload: &str, key: &VerifyingKey) -> Self {
+        // Only with both are the ids surely those of this authority's users; a client's own `sub` is its name.
+        let session_id = registered.sid.as_deref().and_then(|sid| sid.parse().ok());
+        let user_id = session_id.and_then(|_: SessionId| registered.sub.parse().ok());
+        Self {
+            kid: key.kid().map(str::to_owned),
+            key: key.thumbprint().into(),
+            payload: payload.into(),
+            registered,
+            session_id,
+            user_id,
+        }
+    }
+
     /// Who issued it.
     pub fn issuer(&self) -> &str {
         &self.registered.iss
@@ -119,9 +138,12 @@ impl Token {
         self.kid.as_deref()
     }
 
-    /// The claims as a type of yours; borrowed where it borrows.
+    /// The claims as a type of yours; borrowed where it borrows. Claims that the type does not name are passed by.
+    ///
+    /// # Errors
+    /// When a claim that the type wants is missing or of another type: 403 to the client, or your own default.
     pub fn claims<'a, C: Deserialize<'a>>(&'a self) -> Result<C, serde_json::Error> {
-        serde_json::from_slice(&self.payload)
+        serde_json::from_str(&self.payload)
     }
 }
 

@@ -1,0 +1,153 @@
+//! The verifier: signature, claims, feed.
+
+use crate::builder::{Builder, OnFeedLost};
+use crate::cache::{self, TokenCache};
+use crate::clock::Clock;
+use crate::error::{Unavailable, VerifyError};
+use crate::freshness::{Judgement, SharedFreshness};
+use crate::keys::Keys;
+use crate::payload;
+use crate::rules::Rules;
+use crate::token::Token;
+use reseal_jose::{Jws, JwsError, MAX_TOKEN_LEN};
+use std::fmt;
+use std::sync::Arc;
+
+/// Verifies the access tokens of one issuer. Clones are cheap and share everything.
+#[derive(Clone)]
+#[must_use]
+pub struct Verifier(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) rules: Rules,
+    pub(crate) keys: Keys,
+    pub(crate) cache: TokenCache,
+    pub(crate) freshness: Arc<SharedFreshness>,
+    /// `None`: there is no feed.
+    pub(crate) when_lost: Option<OnFeedLost>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A token that is good, and whether its claims are still those of the record.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The token.
+    pub token: Arc<Token>,
+    /// Whether the user or the client has changed since it was issued: a newer one would say something else.
+    pub stale: bool,
+}
+
+impl Verifier {
+    /// For the tokens of this issuer: the exact text of their `iss`.
+    pub fn builder(issuer: impl Into<String>) -> Builder {
+        Builder::new(issuer.into())
+    }
+
+    /// Signature, claims, feed. A stale token (claims or client changed) is not refused: [`Checked::stale`]
+    /// says so.
+    ///
+    /// # Errors
+    /// See [`VerifyError`].
+    pub async fn check(&self, token: &str) -> Result<Checked, VerifyError> {
+        let token = self.local(token, self.now()).await?;
+        let inner = &*self.0;
+        // Asked first: if the feed catches up in between, the maps are judged by as they are after it.
+        let lost = inner.when_lost.filter(|_| inner.freshness.feed_is_lost());
+        let stale = match inner.freshness.judge(&token) {
+            Judgement::Current => false,
+            Judgement::Stale => true,
+            Judgement::SessionEnded(reason) => return Err(VerifyError::SessionEnded(reason)),
+            Judgement::KeyWithdrawn => return Err(VerifyError::KeyWithdrawn),
+        };
+        match lost {
+            None | Some(OnFeedLost::Accept) => Ok(Checked { token, stale }),
+            Some(OnFeedLost::Introspect | OnFeedLost::Refuse) => {
+                Err(VerifyError::Unavailable(Unavailable::Feed))
+            }
+        }
+    }
+
+    /// As [`Verifier::check`], but a stale token is [`VerifyError::ClaimsChanged`].
+    ///
+    /// # Errors
+    /// See [`VerifyError`].
+    pub async fn verify(&self, token: &str) -> Result<Arc<Token>, VerifyError> {
+        let checked = self.check(token).await?;
+        if checked.stale { Err(VerifyError::ClaimsChanged) } else { Ok(checked.token) }
+    }
+
+    /// The issuer whose tokens are accepted.
+    pub fn issuer(&self) -> &str {
+        &self.0.rules.issuer
+    }
+
+    /// What time it is by the verifier's clock, Unix seconds.
+    pub fn now(&self) -> i64 {
+        self.0.clock.now()
+    }
+
+    /// What the feed told. The feed keeps it up to date; for tests, and for those who bring the events in some
+    /// other way.
+    pub fn freshness(&self) -> &SharedFreshness {
+        &self.0.freshness
+    }
+
+    /// Everything but the feed.
+    async fn local(&self, text: &str, now: i64) -> Result<Arc<Token>, VerifyError> {
+        let Inner { rules, keys, cache, .. } = &*self.0;
+        // Before anything is made of it: a long text costs nothing.
+        if text.len() > MAX_TOKEN_LEN {
+            return Err(JwsError::TooLong { length: text.len() }.into());
+        }
+        if cache.is_off() {
+            return Ok(Arc::new(self.first(text, now).await?.0));
+        }
+        let hash = cache::hash(text);
+        if let Some((token, generation)) = cache.get(&hash) {
+            let keys = keys.current()?;
+            if generation == keys.generation {
+                return rules.check_again(token, now);
+            }
+            if keys.has(&token.key) {
+                cache.put(hash, Arc::clone(&token), keys.generation);
+                return rules.check_again(token, now);
+            }
+            cache.remove(&hash);
+        }
+        let (token, generation) = self.first(text, now).await?;
+        let token = Arc::new(token);
+        cache.put(hash, Arc::clone(&token), generation);
+        Ok(token)
+    }
+
+    /// A token that was not seen before; and the generation of the keys that it is good under.
+    async fn first(&self, text: &str, now: i64) -> Result<(Token, u64), VerifyError> {
+        let Inner { rules, keys, .. } = &*self.0;
+        let jws = Jws::parse(text)?;
+        rules.check_header(jws.header())?;
+        let keys = keys.current()?;
+        let (payload, key) = keys.verify(&jws)?;
+        // Only now is it worth reading: somebody we trust wrote it.
+        let payload = std::str::from_utf8(payload)
+            .map_err(|_| VerifyError::Claims("the payload is not UTF-8".to_owned()))?;
+        let claims = payload::parse(payload)?;
+        rules.check_parties(&claims)?;
+        rules.check_time(&claims, now)?;
+        Ok((Token::new(claims, payload, key), keys.generation))
+    }
+}
+
+impl Rules {
+    /// What is checked at every use of a token that was verified before.
+    fn check_again(&self, token: Arc<Token>, now: i64) -> Result<Arc<Token>, VerifyError> {
+        self.check_parties(&token.registered)?;
+        self.check_time(&token.registered, now)?;
+        Ok(token)
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("rules", &self.0.rules).finish_non_exhaustive()
+    }
+}
