@@ -1,0 +1,218 @@
+//! One call of `POST /v1/session/renew`, and what its answer means.
+
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// Longest answer that is read.
+const MAX_ANSWER: usize = 64 * 1024;
+/// Longest `Retry-After` that is passed on, in seconds.
+const MAX_RETRY_AFTER: u64 = 60;
+
+/// An access token as text. `Debug` hides it, and it is wiped when nobody needs it any more.
+#[derive(Clone)]
+pub(crate) struct TokenText(Arc<Zeroizing<String>>);
+
+impl TokenText {
+    pub(crate) fn new(text: String) -> Self {
+        Self(Arc::new(Zeroizing::new(text)))
+    }
+
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenText(..)")
+    }
+}
+
+/// What the authority answered.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    /// A newer token, not verified yet.
+    Renewed(TokenText),
+    /// None now; from `renew_at` on, or never.
+    NotYet {
+        /// Unix seconds.
+        renew_at: Option<i64>,
+    },
+    /// The token is not good (any more).
+    Refused {
+        /// What its owner may know.
+        reason: Option<String>,
+    },
+    /// No answer, or one that means nothing.
+    Away {
+        /// When to try again, in seconds.
+        retry_after: u64,
+    },
+}
+
+/// Whom to ask.
+#[derive(Clone, Debug)]
+pub(crate) struct Endpoint {
+    /// `None`: no client could be made on this machine.
+    http: Option<reqwest::Client>,
+    url: String,
+    pub(crate) timeout: Duration,
+}
+
+impl Endpoint {
+    /// Of this issuer. A call takes no longer than `timeout`.
+    pub(crate) fn of(issuer: &str, timeout: Duration) -> Self {
+        let http = reqwest::Client::builder()
+            // The token goes to the issuer, and nowhere that it is sent on to.
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(timeout)
+            .timeout(timeout)
+            .build()
+            .inspect_err(
+                |error| tracing::error!(%error, "no HTTP client can be made: no token will be renewed"),
+            )
+            .ok();
+        Self { http, url: format!("{}/v1/session/renew", issuer.trim_end_matches('/')), timeout }
+    }
+
+    /// Asks for a newer token than this one.
+    pub(crate) async fn renew(&self, token: &TokenText) -> Outcome {
+        let Some(http) = &self.http else { return Outcome::Away { retry_after: 60 } };
+        match tokio::time::timeout(self.timeout, self.ask(http, token)).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(error)) => {
+                // The error may name the URL, which holds no secret; the token is in a header.
+                tracing::warn!(%error, "the authority could not be asked for a newer token");
+                Outcome::Away { retry_after: 1 }
+            }
+            Err(_) => {
+                tracing::warn!("the authority did not answer in time when asked for a newer token");
+                Outcome::Away { retry_after: 1 }
+            }
+        }
+    }
+
+    async fn ask(&self, http: &reqwest::Client, token: &TokenText) -> Result<Outcome, reqwest::Error> {
+        let request = http.post(&self.url).bearer_auth(token.reveal());
+        let mut response = request.header(header::CONTENT_LENGTH, "0").send().await?;
+        let status = response.status();
+        let retry_after = retry_after(response.headers());
+        let mut body = Zeroizing::new(Vec::new());
+        while let Some(chunk) = response.chunk().await? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                tracing::error!("the authority's answer to a renewal is too long");
+                return Ok(Outcome::Away { retry_after });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(read(status, &body, retry_after))
+    }
+}
+
+/// The members that matter, of any answer.
+#[derive(Default, Deserialize)]
+struct Members {
+    #[serde(default)]
+    renewed: Option<bool>,
+    #[serde(default)]
+    access_token: Option<String>,
+    #[serde(default)]
+    renew_at: Option<i64>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+fn read(status: StatusCode, body: &[u8], retry_after: u64) -> Outcome {
+    let members = serde_json::from_slice::<Members>(body);
+    match (status, members) {
+        (StatusCode::OK, Ok(Members { renewed: Some(true), access_token: Some(token), .. })) => {
+            Outcome::Renewed(TokenText::new(token))
+        }
+        (StatusCode::OK, Ok(Members { renewed: Some(false), renew_at, .. })) => Outcome::NotYet { renew_at },
+        (StatusCode::UNAUTHORIZED, members) => {
+            let reason = members.unwrap_or_default().reason.filter(|r| is_reason(r));
+            Outcome::Refused { reason }
+        }
+        // A client's own token: it has no session to renew.
+        (StatusCode::FORBIDDEN, Ok(_)) => Outcome::NotYet { renew_at: None },
+        (status, _) => {
+            tracing::warn!(%status, "the authority's answer to a renewal means nothing");
+            Outcome::Away { retry_after }
+        }
+    }
+}
+
+/// A word like `signed_out`: it goes into our own answers.
+fn is_reason(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
+fn retry_after(headers: &HeaderMap) -> u64 {
+    let seconds = headers.get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()?.parse().ok());
+    seconds.unwrap_or(1).clamp(1, MAX_RETRY_AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn seen(status: u16, body: &str) -> String {
+        match read(StatusCode::from_u16(status).unwrap(), body.as_bytes(), 7) {
+            Outcome::Renewed(token) => format!("renewed {}", token.reveal()),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_answer_has_a_meaning() {
+        assert_eq!(seen(200, r#"{"renewed":true,"access_token":"a.b.c","session":{}}"#), "renewed a.b.c");
+        assert_eq!(seen(200, r#"{"renewed":false,"renew_at":9}"#), "NotYet { renew_at: Some(9) }");
+        assert_eq!(seen(200, r#"{"renewed":false,"renew_at":null}"#), "NotYet { renew_at: None }");
+        assert_eq!(
+            seen(401, r#"{"error":"invalid_token","reason":"signed_out"}"#),
+            "Refused { reason: Some(\"signed_out\") }"
+        );
+        assert_eq!(seen(401, "<html>"), "Refused { reason: None }");
+        assert_eq!(seen(403, r#"{"error":"no_session"}"#), "NotYet { renew_at: None }");
+    }
+
+    #[test]
+    fn what_means_nothing_is_an_authority_that_is_away() {
+        for (status, body) in [
+            (200, "{}"),
+            (200, "<html>"),
+            (200, r#"{"renewed":true}"#),
+            (200, r#"{"renewed":true,"access_token":7}"#),
+            (302, ""),
+            (403, "<html>blocked</html>"),
+            (404, "{}"),
+            (429, "{}"),
+            (503, r#"{"error":"temporarily_unavailable"}"#),
+        ] {
+            assert_eq!(seen(status, body), "Away { retry_after: 7 }", "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_reason_is_a_word() {
+        assert_eq!(seen(401, r#"{"reason":"\" onload="}"#), "Refused { reason: None }");
+    }
+
+    #[test]
+    fn a_token_is_not_shown() {
+        let outcome = read(StatusCode::OK, br#"{"renewed":true,"access_token":"secret"}"#, 1);
+        assert!(!format!("{outcome:?}").contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics(status in 100_u16..1000, body in any::<Vec<u8>>()) {
+            let _ = read(StatusCode::from_u16(status).unwrap(), &body, 1);
+        }
+    }
+}
