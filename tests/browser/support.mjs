@@ -11,11 +11,11 @@ import { chromium } from 'playwright-core';
 const BINARY = process.env.RESEAL_BIN ?? '../../target/debug/reseal';
 const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
 
-/** Starts an authority on a free port with a folder of its own. */
-export async function startAuthority() {
-  const folder = await mkdtemp(join(tmpdir(), 'reseal-page-'));
+/** Starts an authority, on a free port with a folder of its own unless told otherwise. */
+export async function startAuthority({ folder, listen = '127.0.0.1:0' } = {}) {
+  folder ??= await mkdtemp(join(tmpdir(), 'reseal-page-'));
   const data = join(folder, 'data');
-  const child = spawn(BINARY, ['serve', '--dev', '--listen', '127.0.0.1:0', '--data', data], { stdio: ['ignore', 'pipe', 'ignore'] });
+  const child = spawn(BINARY, ['serve', '--dev', '--listen', listen, '--data', data], { stdio: ['ignore', 'pipe', 'ignore'] });
   const lines = createInterface({ input: child.stdout });
   const first = await new Promise((resolve, reject) => {
     lines.once('line', resolve);
@@ -23,13 +23,19 @@ export async function startAuthority() {
   });
   const issuer = first.split(' ').at(-1);
   const dev = JSON.parse(await readFile(join(data, 'dev.json'), 'utf8'));
+  const end = async (signal) => {
+    const gone = new Promise((resolve) => child.once('exit', resolve));
+    child.kill(signal);
+    await gone;
+  };
   return {
     issuer,
     dev,
+    folder,
+    /** Ends it at once; its folder stays. */
+    kill: () => end('SIGKILL'),
     async stop() {
-      const gone = new Promise((resolve) => child.once('exit', resolve));
-      child.kill('SIGTERM');
-      await gone;
+      await end('SIGTERM');
       await rm(folder, { recursive: true, force: true });
     },
   };
