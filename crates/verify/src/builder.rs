@@ -3,7 +3,8 @@
 use crate::cache::TokenCache;
 use crate::clock::{Clock, SystemClock};
 use crate::freshness::SharedFreshness;
-use crate::keys::Keys;
+use crate::introspect::Introspector;
+use crate::keys::{DEFAULT_KEY_COOLDOWN, Keys, Source};
 use crate::rules::{Rules, media_type};
 use crate::verifier::{Inner, Verifier};
 use reseal_jose::{Algorithm, VerifyingKeys};
@@ -58,6 +59,7 @@ pub struct Builder {
     feed: Option<OnFeedLost>,
     clock: Arc<dyn Clock>,
     http_allowed: bool,
+    key_cooldown: Duration,
 }
 
 impl Builder {
@@ -74,6 +76,7 @@ impl Builder {
             feed: None,
             clock: Arc::new(SystemClock),
             http_allowed: false,
+            key_cooldown: DEFAULT_KEY_COOLDOWN,
         }
     }
 
@@ -123,6 +126,13 @@ impl Builder {
         self
     }
 
+    /// Tokens of unknown keys cause at most one fetch of the key set in this time, however many come. Default:
+    /// [`DEFAULT_KEY_COOLDOWN`].
+    pub const fn key_cooldown(mut self, cooldown: Duration) -> Self {
+        self.key_cooldown = cooldown;
+        self
+    }
+
     /// The credentials of this resource server at the authority, for the feed and for introspection.
     pub fn client(mut self, client_id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.client =
@@ -153,25 +163,60 @@ impl Builder {
     /// Starts it. Does not fail because the authority is away: then tokens are
     /// [`Unavailable`](crate::VerifyError::Unavailable) until it is back.
     ///
+    /// Waits for the first answer of the authority, a few seconds at most. Must run within a Tokio runtime.
+    ///
     /// # Errors
     /// When settings are missing or contradict each other.
     pub async fn build(self) -> Result<Verifier, BuildError> {
         let rules = self.rules()?;
-        let keys = self.keys.clone().ok_or(BuildError::NoKeys)?;
-        if keys.keys().is_empty() {
+        if self.keys.as_ref().is_some_and(|keys| keys.keys().is_empty()) {
             return Err(BuildError::NoKeys);
         }
         if self.feed.is_some() && self.client.is_none() {
             return Err(BuildError::FeedWithoutClient);
         }
+        if self.keys.is_none() || self.client.is_some() {
+            self.check_issuer_url()?;
+        }
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(BuildError::NoRuntime);
+        }
+        let freshness = Arc::new(SharedFreshness::default());
+        let http = crate::http::client().map_err(|error| BuildError::Http(error.to_string()))?;
+        let introspector =
+            self.client.map(|credentials| Introspector::new(http.clone(), credentials, self.http_allowed));
+        let keys = match self.keys {
+            Some(keys) => Keys::given(keys, self.feed.map(|_| Arc::clone(&freshness))),
+            None => {
+                let source = Source { http, issuer: self.issuer, http_allowed: self.http_allowed };
+                Keys::fetched(source, self.key_cooldown, Arc::clone(&freshness)).await
+            }
+        };
         Ok(Verifier(Arc::new(Inner {
             rules,
-            keys: Keys::given(keys),
+            keys,
             cache: TokenCache::new(self.cache),
-            freshness: Arc::new(SharedFreshness::default()),
+            freshness,
             when_lost: self.feed,
+            introspector,
             clock: self.clock,
         })))
+    }
+
+    /// RFC 8414 §2: `https`, no query, no fragment. `http` on this machine only, or in spite of the danger.
+    fn check_issuer_url(&self) -> Result<(), BuildError> {
+        let url = reqwest::Url::parse(&self.issuer).map_err(|_| BuildError::Issuer("it is not a URL"))?;
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(BuildError::Issuer("it has a query or a fragment"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(BuildError::Issuer("it has a user name or a password"));
+        }
+        if crate::http::may_ask(&url, self.http_allowed) {
+            Ok(())
+        } else {
+            Err(BuildError::Issuer("it must be https; http is for this machine only"))
+        }
     }
 
     fn rules(&self) -> Result<Rules, BuildError> {
@@ -222,6 +267,12 @@ pub enum BuildError {
     /// A feed needs credentials.
     #[error("the feed needs the credentials of a client: call `client` too")]
     FeedWithoutClient,
+    /// Not within a Tokio runtime.
+    #[error("a verifier needs a Tokio runtime to fetch keys and to follow the feed")]
+    NoRuntime,
+    /// TLS cannot be used.
+    #[error("the HTTP client does not start: {0}")]
+    Http(String),
     /// The given key set has no key that could verify a token.
     #[error("there is no usable key in the given set")]
     NoKeys,

@@ -12,6 +12,8 @@ mod error;
 #[cfg(feature = "axum")]
 mod extract;
 pub mod freshness;
+mod http;
+mod introspect;
 mod keys;
 #[cfg(feature = "tower")]
 mod layer;
@@ -22,6 +24,7 @@ mod refusal;
 mod renew;
 #[cfg(feature = "tower")]
 mod requirements;
+mod random;
 mod rules;
 mod token;
 #[cfg(feature = "tower")]
@@ -31,6 +34,10 @@ mod verifier;
 pub use builder::{BuildError, Builder, DEFAULT_CACHE, DEFAULT_LEEWAY, MAX_LEEWAY, OnFeedLost};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Unavailable, VerifyError};
+pub use introspect::{INTROSPECTION_LIFE, INTROSPECTION_TIMEOUT};
+pub use keys::{
+    DEFAULT_KEY_COOLDOWN, DEFAULT_REFRESH, KeysHealth, MAX_REFRESH, MAX_STALE, MIN_REFRESH,
+};
 pub use token::Token;
 pub use verifier::{Checked, Verifier};
 #[cfg(feature = "axum")]

@@ -5,6 +5,7 @@ use crate::cache::{self, TokenCache};
 use crate::clock::Clock;
 use crate::error::{Unavailable, VerifyError};
 use crate::freshness::{Judgement, SharedFreshness};
+use crate::introspect::{Introspector, Question};
 use crate::keys::Keys;
 use crate::payload;
 use crate::rules::Rules;
@@ -25,6 +26,8 @@ pub(crate) struct Inner {
     pub(crate) freshness: Arc<SharedFreshness>,
     /// `None`: there is no feed.
     pub(crate) when_lost: Option<OnFeedLost>,
+    /// Where there are credentials for it.
+    pub(crate) introspector: Option<Arc<Introspector>>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -49,22 +52,31 @@ impl Verifier {
     /// # Errors
     /// See [`VerifyError`].
     pub async fn check(&self, token: &str) -> Result<Checked, VerifyError> {
-        let token = self.local(token, self.now()).await?;
+        let text = token;
+        let token = self.local(text, self.now()).await?;
         let inner = &*self.0;
         // Asked first: if the feed catches up in between, the maps are judged by as they are after it.
         let lost = inner.when_lost.filter(|_| inner.freshness.feed_is_lost());
-        let stale = match inner.freshness.judge(&token) {
-            Judgement::Current => false,
-            Judgement::Stale => true,
-            Judgement::SessionEnded(reason) => return Err(VerifyError::SessionEnded(reason)),
-            Judgement::KeyWithdrawn => return Err(VerifyError::KeyWithdrawn),
-        };
+        let stale = self.judge(&token)?;
         match lost {
             None | Some(OnFeedLost::Accept) => Ok(Checked { token, stale }),
-            Some(OnFeedLost::Introspect | OnFeedLost::Refuse) => {
-                Err(VerifyError::Unavailable(Unavailable::Feed))
-            }
+            Some(OnFeedLost::Refuse) => Err(VerifyError::Unavailable(Unavailable::Feed)),
+            // Boxed: the hot path shall not carry its state about.
+            Some(OnFeedLost::Introspect) => Box::pin(self.introspect(text, token, stale, false)).await,
         }
+    }
+
+    /// As [`Verifier::check`], and asks the authority about this very moment (RFC 7662), whatever the feed
+    /// says: for the few calls where a second matters. Needs [`Builder::client`], of a client that may
+    /// introspect.
+    ///
+    /// # Errors
+    /// See [`VerifyError`]; without the authority's answer [`Unavailable::Introspection`].
+    pub async fn check_with_authority(&self, token: &str) -> Result<Checked, VerifyError> {
+        let text = token;
+        let token = self.local(text, self.now()).await?;
+        let stale = self.judge(&token)?;
+        self.introspect(text, token, stale, true).await
     }
 
     /// As [`Verifier::check`], but a stale token is [`VerifyError::ClaimsChanged`].
@@ -90,6 +102,40 @@ impl Verifier {
     /// other way.
     pub fn freshness(&self) -> &SharedFreshness {
         &self.0.freshness
+    }
+
+    /// By what the feed told: whether it is stale.
+    fn judge(&self, token: &Token) -> Result<bool, VerifyError> {
+        match self.0.freshness.judge(token) {
+            Judgement::Current => Ok(false),
+            Judgement::Stale => Ok(true),
+            Judgement::SessionEnded(reason) => Err(VerifyError::SessionEnded(reason)),
+            Judgement::KeyWithdrawn => Err(VerifyError::KeyWithdrawn),
+        }
+    }
+
+    /// By what the authority says.
+    async fn introspect(
+        &self,
+        text: &str,
+        token: Arc<Token>,
+        stale: bool,
+        fresh: bool,
+    ) -> Result<Checked, VerifyError> {
+        let Inner { introspector, keys, rules, .. } = &*self.0;
+        let introspector =
+            introspector.as_ref().ok_or(VerifyError::Unavailable(Unavailable::Introspection))?;
+        let endpoint = keys
+            .introspection_endpoint()
+            .unwrap_or_else(|| format!("{}/oauth/introspect", rules.issuer.trim_end_matches('/')));
+        let question = Question {
+            endpoint,
+            token: text.to_owned().into(),
+            issuer: rules.issuer.clone(),
+            subject: token.subject().to_owned(),
+        };
+        let stale = introspector.ask(question, fresh).await.judge(&token)? || stale;
+        Ok(Checked { token, stale })
     }
 
     /// Everything but the feed.
@@ -125,15 +171,21 @@ impl Verifier {
         let Inner { rules, keys, .. } = &*self.0;
         let jws = Jws::parse(text)?;
         rules.check_header(jws.header())?;
-        let keys = keys.current()?;
-        let (payload, key) = keys.verify(&jws)?;
+        let mut set = keys.current()?;
+        if !set.may_have_signed(jws.header()) {
+            let kid = jws.header().kid.as_deref();
+            if let Some(newer) = keys.newer(kid, set.generation).await? {
+                set = newer;
+            }
+        }
+        let (payload, key) = set.verify(&jws)?;
         // Only now is it worth reading: somebody we trust wrote it.
         let payload = std::str::from_utf8(payload)
             .map_err(|_| VerifyError::Claims("the payload is not UTF-8".to_owned()))?;
         let claims = payload::parse(payload)?;
         rules.check_parties(&claims)?;
         rules.check_time(&claims, now)?;
-        Ok((Token::new(claims, payload, key), keys.generation))
+        Ok((Token::new(claims, payload, key), set.generation))
     }
 }
 
