@@ -49,6 +49,8 @@ pub struct Authority {
     pub clients: ClientCache,
     /// The longest life under which a living access token may have been issued.
     pub longest_access_ttl: Duration,
+    /// What readers of the feed are given.
+    pub feed: crate::feed::Hub,
     /// Development mode, if it is on.
     pub dev: Option<Arc<crate::dev::Dev>>,
     /// The newest event of the log that this node has read; `u64::MAX` before the first.
@@ -190,6 +192,11 @@ impl ClientCache {
     pub fn clear(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.clients.write().unwrap_or_else(std::sync::PoisonError::into_inner).clear();
+    }
+
+    /// Another one whenever something that was looked up before may have changed.
+    pub fn generation(&self) -> i64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     fn find(&self, id: &ClientId) -> Option<Arc<Client>> {

@@ -2,8 +2,10 @@
 //! answers by itself, without a body, get ours.
 
 use bytes::Bytes;
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,6 +18,7 @@ pub(crate) struct Connection<S> {
     /// How long a write may make no progress.
     patience: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    leash: Leash,
     instead: Option<Instead>,
 }
 
@@ -29,8 +32,13 @@ struct Instead {
 
 impl<S> Connection<S> {
     /// Wraps a stream.
-    pub(crate) const fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, patience, stalled: None, instead: None }
+    pub(crate) fn new(stream: S, patience: Duration) -> Self {
+        Self { stream, patience, stalled: None, leash: Leash(Arc::default()), instead: None }
+    }
+
+    /// What the handlers of its requests hold it by.
+    pub(crate) fn leash(&self) -> Leash {
+        self.leash.clone()
     }
 
     /// The outcome of a write, or the end of patience.
@@ -39,10 +47,58 @@ impl<S> Connection<S> {
             self.stalled = None;
             return outcome;
         }
-        let patience = self.patience;
+        let patience = self.leash.patience().unwrap_or(self.patience);
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
-        ready!(stalled.as_mut().poll(cx));
+        let is_over = stalled.as_mut().poll(cx).is_ready();
+        if !self.leash.poll_stalled(cx, is_over) {
+            return Poll::Pending;
+        }
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read its answer")))
+    }
+}
+
+/// The hold that the handler of a request has on its connection while it answers.
+#[derive(Clone)]
+pub(crate) struct Leash(Arc<Mutex<Option<Tight>>>);
+
+struct Tight {
+    patience: Duration,
+    until: Pin<Box<dyn Future<Output = ()> + Send>>,
+    ran_out: bool,
+}
+
+impl fmt::Debug for Leash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Leash")
+    }
+}
+
+impl Leash {
+    /// From now on a write may make no progress for `patience` at most, and for no time at all once `until`
+    /// is ready.
+    pub(crate) fn tighten(&self, patience: Duration, until: impl Future<Output = ()> + Send + 'static) {
+        *self.held() = Some(Tight { patience, until: Box::pin(until), ran_out: false });
+    }
+
+    /// Gives the connection its own habits back; whether it was let go for the hold.
+    pub(crate) fn loosen(&self) -> bool {
+        self.held().take().is_some_and(|tight| tight.ran_out)
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.held().as_ref().map(|tight| tight.patience)
+    }
+
+    /// Whether a connection that makes no progress is to be let go; it is if `is_over`.
+    fn poll_stalled(&self, cx: &mut Context<'_>, is_over: bool) -> bool {
+        let mut held = self.held();
+        let Some(tight) = held.as_mut() else { return is_over };
+        tight.ran_out = tight.ran_out || is_over || tight.until.as_mut().poll(cx).is_ready();
+        tight.ran_out
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Tight>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -181,5 +237,34 @@ mod tests {
         let mut connection = Connection::new(ours, Duration::from_secs(5));
         let error = connection.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_may_hold_its_connection_tighter() {
+        let (ours, _theirs) = duplex(8);
+        let mut connection = Connection::new(ours, Duration::from_secs(3600));
+        let leash = connection.leash();
+        leash.tighten(Duration::from_secs(2), std::future::pending());
+        let begun = tokio::time::Instant::now();
+        let error = connection.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), 2);
+        assert!(leash.loosen());
+        assert!(!leash.loosen(), "it has its own habits again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_connection_is_let_go_when_its_handler_has_to_end() {
+        let (ours, _theirs) = duplex(8);
+        let mut connection = Connection::new(ours, Duration::from_secs(3600));
+        let leash = connection.leash();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        leash.tighten(Duration::from_secs(3600), async move { drop(ended.await) });
+        let writer = tokio::spawn(async move { connection.write_all(&[0; 64]).await });
+        sleep(Duration::from_secs(60)).await;
+        assert!(!writer.is_finished());
+        end.send(()).unwrap();
+        assert_eq!(writer.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(leash.loosen());
     }
 }

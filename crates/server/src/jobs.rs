@@ -2,15 +2,14 @@
 //! policy was tightened.
 
 use crate::authority::{App, Authority};
+pub use crate::feed::log::read_log;
 use crate::keys::KeysError;
 use aws_lc_rs::digest::{SHA256, digest};
 use reseal_core::SessionId;
-use reseal_core::event::EventKind;
 use reseal_core::policy::{Policies, ended_by_change};
 use reseal_jose::Algorithm;
 use reseal_store::{Commit, CommitError, Store, StoreError, Write};
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -22,7 +21,11 @@ const POLICIES: &str = "policies_fingerprint";
 /// Runs all jobs until `stop` turns true.
 pub async fn run(app: App, stop: watch::Receiver<bool>) {
     // Beside the ticks: a day's worth of outdated rows must not keep the log waiting.
-    tokio::join!(tick(app.clone(), stop.clone()), sweep_again_and_again(app, stop));
+    tokio::join!(
+        tick(app.clone(), stop.clone()),
+        sweep_again_and_again(app.clone(), stop.clone()),
+        crate::feed::log::follow(app, stop),
+    );
 }
 
 async fn sweep_again_and_again(app: App, mut stop: watch::Receiver<bool>) {
@@ -52,7 +55,6 @@ async fn tick(app: App, mut stop: watch::Receiver<bool>) {
             _ = stop.changed() => return,
         }
         let work = async {
-            report("the event log could not be read", read_log(&app).await);
             report("the clients could not be read", app.look_for_client_changes().await);
             if ticks.is_multiple_of(5) {
                 app.metrics.upkeep();
@@ -97,29 +99,6 @@ pub async fn catch_up(app: &Authority) -> Result<(), JobError> {
     read_log(app).await?;
     app.look_for_client_changes().await?;
     sweep(app).await?;
-    Ok(())
-}
-
-/// Reads what other processes logged (the command line on a live folder), and drops what it makes stale.
-pub async fn read_log(app: &Authority) -> Result<(), JobError> {
-    let mut seq = match app.log_seq.load(Ordering::Acquire) {
-        u64::MAX => app.store.last_event().await?,
-        seq => seq,
-    };
-    loop {
-        let events = app.store.events_after(seq, 500).await?;
-        let Some(last) = events.last() else { break };
-        seq = last.seq;
-        if events.iter().any(|e| matches!(e.event.kind, EventKind::ClientChanged { .. })) {
-            app.clients.clear();
-        }
-        if events.iter().any(|e| matches!(e.event.kind, EventKind::KeysChanged { .. })) {
-            // Before the log counts as read: until it is done, the next look tries again.
-            app.keys.reload(&*app.store, app.clock.now()).await?;
-        }
-    }
-    app.log_seq.store(seq, Ordering::Release);
-    app.log_read_at.store(app.clock.now().millis(), Ordering::Release);
     Ok(())
 }
 

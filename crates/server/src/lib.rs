@@ -13,6 +13,7 @@ pub mod clock;
 pub mod config;
 mod connection;
 pub mod dev;
+pub mod feed;
 pub mod http;
 pub mod jobs;
 pub mod keys;

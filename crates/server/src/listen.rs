@@ -2,7 +2,7 @@
 //! what was accepted.
 
 use crate::authority::App;
-use crate::connection::Connection;
+use crate::connection::{Connection, Leash};
 use crate::http::caller::Peer;
 use axum::Router;
 use hyper::body::Incoming;
@@ -44,8 +44,9 @@ pub async fn serve(app: App, router: Router, listener: TcpListener, stop: impl F
         };
         match accepted {
             Ok((stream, peer)) => {
-                let io = TokioIo::new(Connection::new(prepared(stream), limits.request_timeout.0));
-                let connection = http.serve_connection(io, service(&router, peer));
+                let connection = Connection::new(prepared(stream), limits.request_timeout.0);
+                let service = service(&router, peer, connection.leash());
+                let connection = http.serve_connection(TokioIo::new(connection), service);
                 let connection = graceful.watch(connection);
                 tokio::spawn(async move {
                     // A broken connection is the client's business; its request was answered or not.
@@ -62,6 +63,8 @@ pub async fn serve(app: App, router: Router, listener: TcpListener, stop: impl F
         }
     }
     drop(listener);
+    // They would stay for ever.
+    app.feed.stop();
     tracing::info!("finishing accepted requests");
     if tokio::time::timeout(limits.shutdown_timeout.0, graceful.shutdown()).await.is_err() {
         tracing::warn!("some requests were still running at the end of server.shutdown_timeout");
@@ -104,6 +107,7 @@ fn prepared(stream: TcpStream) -> TcpStream {
 fn service(
     router: &Router,
     peer: SocketAddr,
+    leash: Leash,
 ) -> impl hyper::service::Service<
     ::http::Request<Incoming>,
     Response = axum::response::Response,
@@ -113,6 +117,7 @@ fn service(
     let router = router.clone();
     hyper::service::service_fn(move |mut request: ::http::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer.ip().to_canonical()));
+        request.extensions_mut().insert(leash.clone());
         router.clone().oneshot(request)
     })
 }

@@ -150,7 +150,9 @@ pub async fn open(
         Some(dev) => Arc::clone(&dev.outbox) as _,
         None => sms::open(&config.sms).map_err(|e| StartError::Sms(e.to_string()))?,
     };
+    let epoch = crate::feed::epoch(&*store).await?;
     let app = Arc::new(Authority {
+        feed: crate::feed::Hub::new(epoch, config.feed.max_readers),
         issuer,
         hasher: Hasher::new(config.users.hashing_threads, config.users.hashing_queue),
         password_policy: PasswordPolicy::open(config.users.breached_passwords_file.as_deref())?,

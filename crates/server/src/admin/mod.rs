@@ -8,16 +8,13 @@ pub mod user_sessions;
 pub mod users;
 
 use crate::authority::{App, Authority};
-use crate::http::caller::{bearer, verify_bearer};
+use crate::http::client_token::{ClientToken, Needed};
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::etag::precondition_failed;
 use crate::manage::{Manage, ManageError};
-use axum::extract::FromRequestParts;
 use axum::response::Response;
-use http::request::Parts;
 use http::{HeaderValue, header};
-use reseal_core::{Client, Timestamp};
-use std::sync::Arc;
+use reseal_core::Timestamp;
 use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -37,60 +34,15 @@ async fn no_store(mut response: Response) -> Response {
     response
 }
 
-/// The scope that administration needs.
-const SCOPE: &str = "reseal:admin";
-
 /// An administrating client.
-///
-/// It comes with a token of its own (`client_credentials`), never with a user's: else every user who logs
-/// in through a client that may administrate would administrate, by the scope that logins get by default.
-/// The token is checked against the client as it is now, so what was narrowed, disabled or given a new
-/// secret holds at once, not when the token expires.
-#[derive(Clone, Debug)]
-pub struct Admin {
-    /// The client.
-    pub client: Arc<Client>,
-    /// The time of the request.
-    pub now: Timestamp,
-}
+pub type Admin = ClientToken<Administration>;
 
-impl FromRequestParts<App> for Admin {
-    type Rejection = ApiError;
+/// What administration needs.
+#[derive(Clone, Copy, Debug)]
+pub struct Administration;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> ApiResult<Self> {
-        let now = app.clock.now();
-        let token = bearer(&parts.headers)?.ok_or_else(no_token)?;
-        let claims = verify_bearer(app, &token, now)?;
-        if claims.sid.is_some() || claims.sub != claims.client_id.as_str() {
-            tracing::warn!(sub = %claims.sub, client_id = %claims.client_id, "a user's token was used to administrate");
-            return Err(ApiError::forbidden(
-                "client_token_required",
-                "Administration takes a client's own token (grant_type=client_credentials), not that of a session.",
-            ));
-        }
-        let over = || ApiError::invalid_token("The client of this token was disabled or deleted.");
-        let client = app.client(&claims.client_id).await?.ok_or_else(over)?;
-        if claims.iat < client.updated_at.secs() {
-            return Err(ApiError::invalid_token(
-                "The client has changed since this token was issued. Get a new one.",
-            ));
-        }
-        if !claims.scope.intersection(&client.scope).contains(SCOPE) {
-            tracing::warn!(client_id = %client.id, "administration refused");
-            return Err(ApiError::insufficient_scope(SCOPE));
-        }
-        Ok(Self { client, now })
-    }
-}
-
-/// 401 without a token; a session cookie is none.
-fn no_token() -> ApiError {
-    ApiError::new(
-        http::StatusCode::UNAUTHORIZED,
-        "unauthorized",
-        "Send an access token of scope reseal:admin as a Bearer token.",
-    )
-    .header(header::WWW_AUTHENTICATE, "Bearer")
+impl Needed for Administration {
+    const SCOPE: &'static str = "reseal:admin";
 }
 
 impl Authority {

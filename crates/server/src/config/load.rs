@@ -51,6 +51,8 @@ struct Spans {
     #[serde(default)]
     login: BTreeMap<String, Spanned<toml::Value>>,
     #[serde(default)]
+    feed: BTreeMap<String, Spanned<toml::Value>>,
+    #[serde(default)]
     telemetry: BTreeMap<String, Spanned<toml::Value>>,
     #[serde(default)]
     policies: BTreeMap<String, Spanned<BTreeMap<String, Spanned<toml::Value>>>>,
@@ -91,6 +93,7 @@ impl Config {
             ("server", "max_header_bytes", self.server.max_header_bytes, 8192, 1024 * 1024),
             ("server", "max_connections", self.server.max_connections, 1, 1_000_000),
             ("store", "queue", self.store.queue, 16, 1_000_000),
+            ("feed", "max_readers", self.feed.max_readers, 1, 1_000_000),
             ("users", "hashing_threads", self.users.hashing_threads, 0, 256),
             ("users", "hashing_queue", self.users.hashing_queue, 1, 100_000),
         ];
@@ -109,6 +112,7 @@ impl Config {
             ("store", "keep_ended", self.store.keep_ended, 0, years),
             ("keys", "rotate_every", self.keys.rotate_every, 1, years),
             ("keys", "publish_before", self.keys.publish_before, 0, years),
+            ("feed", "write_timeout", self.feed.write_timeout, 1, hour),
             ("users", "recent_login", self.users.recent_login, 0, years),
             ("login", "window", self.login.window, 1, years),
             ("login", "remember_address", self.login.remember_address, 0, years),
@@ -205,6 +209,7 @@ impl Spans {
             ("keys", _) => of(&self.keys),
             ("login", _) => of(&self.login),
             ("users", _) => of(&self.users),
+            ("feed", _) => of(&self.feed),
             ("telemetry", _) => of(&self.telemetry),
             _ => self.issuer.as_ref().map(|s| s.span().start),
         };
@@ -252,6 +257,7 @@ mod tests {
             ("store", "keep_ended"),
             ("keys", "rotate_every"),
             ("keys", "publish_before"),
+            ("feed", "write_timeout"),
             ("users", "recent_login"),
             ("login", "window"),
             ("login", "remember_address"),

@@ -35,6 +35,8 @@ pub struct Config {
     pub login: LoginLimits,
     /// Text messages.
     pub sms: SmsConfig,
+    /// The feed for verifiers.
+    pub feed: FeedConfig,
     /// Traces.
     pub telemetry: TelemetryConfig,
     /// Policies by name; one here replaces the built-in of its name whole.
@@ -113,6 +115,17 @@ pub struct UsersConfig {
     pub hashing_queue: usize,
 }
 
+/// The feed for verifiers.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FeedConfig {
+    /// Most readers at once; more are answered 503 with Retry-After.
+    pub max_readers: usize,
+    /// Longest time that a reader's connection may take nothing while there is something for it; then it is
+    /// cut, and may come again.
+    pub write_timeout: Ttl,
+}
+
 /// Traces.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -158,6 +171,12 @@ impl Default for StoreConfig {
 impl Default for KeysConfig {
     fn default() -> Self {
         Self { rotate_every: secs(90 * 86_400), publish_before: secs(3600), master_key_file: None }
+    }
+}
+
+impl Default for FeedConfig {
+    fn default() -> Self {
+        Self { max_readers: 1000, write_timeout: secs(10) }
     }
 }
 

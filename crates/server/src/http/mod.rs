@@ -4,6 +4,7 @@ pub mod answer;
 pub mod body;
 pub mod caller;
 pub mod client_auth;
+pub mod client_token;
 pub mod error;
 pub mod etag;
 pub mod origin;

@@ -31,6 +31,8 @@ pub struct Metrics {
     renewals: Family,
     started: Family,
     ended: Family,
+    feed_events: Counter,
+    feed_ends: Family,
     panics: Counter,
     requests: RwLock<HashMap<Box<str>, Arc<Route>>>,
 }
@@ -59,6 +61,9 @@ impl Metrics {
             renewals: Family::new("reseal_renewals_total", "renewed"),
             started: Family::new("reseal_sessions_started_total", "kind"),
             ended: Family::new("reseal_sessions_ended_total", "reason"),
+            feed_events: recorder
+                .register_counter(&Key::from_name("reseal_feed_events_sent_total"), &METADATA),
+            feed_ends: Family::new("reseal_feed_readers_ended_total", "reason"),
             panics: recorder.register_counter(&Key::from_name("reseal_panics_total"), &METADATA),
             requests: RwLock::default(),
             recorder,
@@ -90,6 +95,16 @@ impl Metrics {
         self.ended.count(&self.recorder, reason);
     }
 
+    /// So many events were sent to a reader of the feed.
+    pub fn feed_sent(&self, events: u64) {
+        self.feed_events.increment(events);
+    }
+
+    /// A reader of the feed went, for this reason.
+    pub fn feed_ended(&self, reason: &'static str) {
+        self.feed_ends.count(&self.recorder, reason);
+    }
+
     /// A request that panicked.
     pub fn panic(&self) {
         self.panics.increment(1);
@@ -118,13 +133,15 @@ impl Metrics {
     }
 }
 
-const DESCRIPTIONS: [(&str, &str); 7] = [
+const DESCRIPTIONS: [(&str, &str); 9] = [
     ("reseal_logins_total", "Logins by result."),
     ("reseal_refreshes_total", "Presented refresh tokens by outcome."),
     ("reseal_renewals_total", "Renewals of access tokens and cookies, and whether they were due."),
     ("reseal_sessions_started_total", "Sessions started, by kind of policy."),
     ("reseal_sessions_ended_total", "Calls that ended sessions, by reason."),
     ("reseal_http_requests_total", "Requests by route template, method and status."),
+    ("reseal_feed_events_sent_total", "Events sent to readers of the feed, once for each reader."),
+    ("reseal_feed_readers_ended_total", "Readers of the feed that went: left, slow (cut), token, shutdown."),
     ("reseal_panics_total", "Requests that panicked: each is a defect."),
 ];
 
@@ -250,6 +267,8 @@ fn gauges(app: &Authority, text: &mut String) {
     line("gauge", "reseal_event_log_age_seconds", "Time since this node last read the event log.", age);
     let queued = u32::try_from(app.store.queued()).map_or(f64::INFINITY, f64::from);
     line("gauge", "reseal_store_queue", "Writes that wait for the store.", queued);
+    let readers = u32::try_from(app.feed.readers()).map_or(f64::INFINITY, f64::from);
+    line("gauge", "reseal_feed_readers", "Readers of the feed.", readers);
     if let Some(process) = process::read() {
         line("counter", "process_cpu_seconds_total", "User and system time.", process.cpu_seconds);
         line("gauge", "process_resident_memory_bytes", "Resident memory.", process.resident_bytes);

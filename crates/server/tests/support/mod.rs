@@ -100,6 +100,12 @@ impl TestAuthority {
         Self { app, outbox, gate, router, _folder: folder }
     }
 
+    /// The same folder, served by another authority: another start.
+    pub fn served_by(self, app: App) -> Self {
+        let router = reseal_server::router::router(&app);
+        Self { app, router, ..self }
+    }
+
     /// Moves the clock.
     pub fn advance(&self, seconds: u64) {
         self.app.clock.advance(Duration::from_secs(seconds));
@@ -160,6 +166,12 @@ impl TestAuthority {
     /// Sends the request.
     pub async fn send(&self, request: Request<Body>) -> Answer {
         exchange(self.router.clone(), request).await
+    }
+
+    /// Sends the request; the answer's body is not read yet.
+    pub async fn open(&self, mut request: Request<Body>) -> axum::response::Response {
+        request.extensions_mut().insert(Peer(IpAddr::from([192, 0, 2, 1])));
+        self.router.clone().oneshot(request).await.unwrap()
     }
 
     /// Sends the request in a task of its own.
