@@ -57,6 +57,19 @@ impl Projection {
         Ok(Self(claims))
     }
 
+    /// Whether the claim of this name is shown.
+    pub fn shows(&self, name: &str) -> bool {
+        self.0.iter().any(|claim| match claim {
+            Claim::Username => name == "preferred_username",
+            Claim::Name => name == "name",
+            Claim::Email => name == "email",
+            Claim::PhoneNumber => name == "phone_number",
+            Claim::PhoneNumberVerified => name == "phone_number_verified",
+            Claim::Roles => name == "roles",
+            Claim::Attribute(attribute) => name.strip_prefix("attributes.") == Some(attribute),
+        })
+    }
+
     /// The names, as they were written.
     pub fn names(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()

@@ -49,6 +49,8 @@ pub struct Authority {
     pub clients: ClientCache,
     /// The longest life under which a living access token may have been issued.
     pub longest_access_ttl: Duration,
+    /// Gateway mode.
+    pub gateway: crate::gateway::Gateway,
     /// What readers of the feed are given.
     pub feed: crate::feed::Hub,
     /// Development mode, if it is on.

@@ -59,6 +59,9 @@ async fn tick(app: App, mut stop: watch::Receiver<bool>) {
             if ticks.is_multiple_of(5) {
                 app.metrics.upkeep();
             }
+            if ticks.is_multiple_of(30) {
+                app.gateway.sweep(app.clock.now());
+            }
             if ticks.is_multiple_of(60) {
                 report("keys could not be rotated", ensure_keys(&app).await);
             }

@@ -14,6 +14,7 @@ pub mod config;
 mod connection;
 pub mod dev;
 pub mod feed;
+pub mod gateway;
 pub mod http;
 pub mod jobs;
 pub mod keys;

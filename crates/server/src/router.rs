@@ -1,7 +1,7 @@
 //! All routes together, and the document that describes them.
 
 use crate::authority::App;
-use crate::{admin, dev, feed, me, oauth, ops, session};
+use crate::{admin, dev, feed, gateway, me, oauth, ops, session};
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -25,6 +25,7 @@ fn documented() -> OpenApiRouter<App> {
         .merge(session::routes())
         .merge(me::routes())
         .merge(admin::routes())
+        .merge(gateway::routes())
         .merge(feed::routes())
         .merge(ops::routes())
 }

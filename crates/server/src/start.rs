@@ -4,6 +4,7 @@ use crate::authority::{App, Authority, ClientCache};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dev::Dev;
+use crate::gateway::Gateway;
 use crate::keys::{Keys, KeysError};
 use crate::limits::{Budget, LoginLimiter};
 use crate::master::{MasterKey, MasterKeyError};
@@ -81,6 +82,9 @@ pub enum StartError {
     /// The file of breached passwords cannot be used.
     #[error("users.breached_passwords_file: {0}")]
     BreachedPasswords(#[from] BreachedFileError),
+    /// A place that the hosted pages may send to cannot be used.
+    #[error("gateway.return_to: {0}")]
+    ReturnTo(#[from] crate::gateway::InvalidTarget),
     /// The text message setting cannot be used.
     #[error("sms: {0}")]
     Sms(String),
@@ -150,9 +154,11 @@ pub async fn open(
         Some(dev) => Arc::clone(&dev.outbox) as _,
         None => sms::open(&config.sms).map_err(|e| StartError::Sms(e.to_string()))?,
     };
+    let dev_client = dev.as_ref().and_then(|dev| dev.file.clients.cookie.client_id.parse().ok());
     let epoch = crate::feed::epoch(&*store).await?;
     let app = Arc::new(Authority {
         feed: crate::feed::Hub::new(epoch, config.feed.max_readers),
+        gateway: Gateway::open(&config.gateway, dev_client.as_ref())?,
         issuer,
         hasher: Hasher::new(config.users.hashing_threads, config.users.hashing_queue),
         password_policy: PasswordPolicy::open(config.users.breached_passwords_file.as_deref())?,

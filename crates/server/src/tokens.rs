@@ -2,6 +2,7 @@
 
 use crate::authority::Authority;
 use crate::http::error::{ApiError, ApiResult};
+use crate::keys::KeySet;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reseal_core::auth::Amr;
@@ -9,7 +10,7 @@ use reseal_core::claims::{AccessTokenClaims, SessionClaims};
 use reseal_core::session::AccessLife;
 use reseal_core::touch::PresentedToken;
 use reseal_core::{Acr, Client, Scope, Session, SessionId, Strength, Timestamp, User, UserId};
-use reseal_jose::{Algorithm, Jws};
+use reseal_jose::{Algorithm, Jws, SigningKey};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -66,6 +67,20 @@ impl Authority {
         self.sign(client, scope, life, (None, now))
     }
 
+    /// The key that signs the client's tokens.
+    pub fn signing_key<'a>(
+        &self,
+        keys: &'a KeySet,
+        client: &Client,
+        now: Timestamp,
+    ) -> ApiResult<&'a SigningKey> {
+        let algorithm: Algorithm = client.algorithm.parse().map_err(|_| ApiError::unavailable(RETRY))?;
+        keys.signing(algorithm, now).ok_or_else(|| {
+            tracing::error!(%algorithm, "no key signs for this algorithm yet");
+            ApiError::unavailable(RETRY)
+        })
+    }
+
     fn sign(
         &self,
         client: &Client,
@@ -73,12 +88,8 @@ impl Authority {
         life: AccessLife,
         (subject, now): (Option<SessionClaims<'_>>, Timestamp),
     ) -> ApiResult<Minted> {
-        let algorithm: Algorithm = client.algorithm.parse().map_err(|_| ApiError::unavailable(RETRY))?;
         let keys = self.keys.load();
-        let key = keys.signing(algorithm, now).ok_or_else(|| {
-            tracing::error!(%algorithm, "no key signs for this algorithm yet");
-            ApiError::unavailable(RETRY)
-        })?;
+        let key = self.signing_key(&keys, client, now)?;
         let mut audience = Vec::with_capacity(1 + client.audience.len());
         audience.push(self.issuer.to_string());
         audience.extend(client.audience.iter().filter(|a| **a != *self.issuer).cloned());

@@ -51,6 +51,8 @@ struct Spans {
     #[serde(default)]
     login: BTreeMap<String, Spanned<toml::Value>>,
     #[serde(default)]
+    gateway: BTreeMap<String, Spanned<toml::Value>>,
+    #[serde(default)]
     feed: BTreeMap<String, Spanned<toml::Value>>,
     #[serde(default)]
     telemetry: BTreeMap<String, Spanned<toml::Value>>,
@@ -138,6 +140,7 @@ impl Config {
         if self.telemetry.sample.is_some_and(|sample| !(0.0..=1.0).contains(&sample)) {
             return Err(Fault::new("telemetry", "sample", "must lie between 0 and 1"));
         }
+        self.gateway.check().map_err(|(key, reason)| Fault::new("gateway", key, reason))?;
         for name in &self.users.user_writable {
             let known = name == "name" || name == "email" || name.starts_with("attributes.");
             if !known {
@@ -209,6 +212,7 @@ impl Spans {
             ("keys", _) => of(&self.keys),
             ("login", _) => of(&self.login),
             ("users", _) => of(&self.users),
+            ("gateway", _) => of(&self.gateway),
             ("feed", _) => of(&self.feed),
             ("telemetry", _) => of(&self.telemetry),
             _ => self.issuer.as_ref().map(|s| s.span().start),

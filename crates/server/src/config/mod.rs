@@ -2,8 +2,10 @@
 //!
 //! Every table is optional and every key has a default; `reseal init` writes a commented file.
 
+mod gateway;
 mod load;
 
+pub use gateway::GatewayConfig;
 pub use load::ConfigError;
 
 use crate::limits::LoginLimits;
@@ -35,6 +37,8 @@ pub struct Config {
     pub login: LoginLimits,
     /// Text messages.
     pub sms: SmsConfig,
+    /// Gateway mode: the hosted pages.
+    pub gateway: GatewayConfig,
     /// The feed for verifiers.
     pub feed: FeedConfig,
     /// Traces.

@@ -64,7 +64,7 @@ impl FromRequestParts<App> for Caller {
         match credential(app, &parts.headers)? {
             Some(Credential::Bearer(token)) => from_token(app, &token, now).await,
             Some(Credential::Cookie(value)) => {
-                from_cookie(app, &value, (&parts.method, &parts.headers), now).await
+                from_cookie(app, &value, (&parts.method, &parts.headers), (false, now)).await
             }
             None => Err(ApiError::unauthenticated()),
         }
@@ -122,11 +122,13 @@ async fn why_expired(app: &Authority, token: &str, now: Timestamp) -> ApiResult<
     Ok(found.and_then(|s| live_policy(app, &s.session, now).err()))
 }
 
-async fn from_cookie(
+/// The holder of a session cookie, for a request that counts as `method`. With `slide`, the session is
+/// touched when its half-life has passed.
+pub async fn from_cookie(
     app: &Authority,
     value: &str,
     (method, headers): (&Method, &HeaderMap),
-    now: Timestamp,
+    (slide, now): (bool, Timestamp),
 ) -> ApiResult<Caller> {
     let refused = || ApiError::invalid_token("The session cookie is not valid. Sign in again.");
     let cookie = authenticate(app, value, refused).await?;
@@ -137,11 +139,11 @@ async fn from_cookie(
     check_cookie_request(method, headers, (&app.issuer, &client.origins))?;
     let policy = live_policy(app, &snapshot.session, now)?;
 
-    let mut used = use_cookie(&snapshot.session, &policy, cookie.generation, false, now);
+    let mut used = use_cookie(&snapshot.session, &policy, cookie.generation, slide, now);
     if matches!(&used, CookieUse::Accepted { change, .. } if !change.is_empty()) {
         let rules = policy.clone();
         let again = move |s: &reseal_store::Snapshot| {
-            let used = use_cookie(&s.session, &rules, cookie.generation, false, now);
+            let used = use_cookie(&s.session, &rules, cookie.generation, slide, now);
             let change = match &used {
                 CookieUse::Accepted { change, .. } => change.clone(),
                 _ => Default::default(),

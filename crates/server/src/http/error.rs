@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use reseal_core::EndReason;
+use reseal_core::{Acr, EndReason};
 use reseal_store::{CommitError, StoreError};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -108,6 +108,26 @@ impl ApiError {
         );
         error.0.extra.insert("max_age".into(), secs.into());
         error
+    }
+
+    /// 401 `insufficient_user_authentication` (RFC 9470 §3): a stronger or newer login is needed.
+    pub fn step_up(acr: Option<Acr>, max_age: Option<Duration>) -> Self {
+        let mut challenge = "Bearer error=\"insufficient_user_authentication\"".to_owned();
+        let mut error = Self::new(
+            StatusCode::UNAUTHORIZED,
+            "insufficient_user_authentication",
+            "This needs a stronger or a more recent login.",
+        );
+        if let Some(acr) = acr {
+            challenge.push_str(&format!(", acr_values=\"{acr}\""));
+            error.0.extra.insert("acr_values".into(), acr.as_str().into());
+        }
+        if let Some(max_age) = max_age {
+            let secs = max_age.as_secs();
+            challenge.push_str(&format!(", max_age=\"{secs}\""));
+            error.0.extra.insert("max_age".into(), secs.into());
+        }
+        error.header(header::WWW_AUTHENTICATE, &challenge)
     }
 
     /// 403 `insufficient_scope` (RFC 6750 §3.1).

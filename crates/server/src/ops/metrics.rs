@@ -31,6 +31,7 @@ pub struct Metrics {
     renewals: Family,
     started: Family,
     ended: Family,
+    gateway_tokens: Family,
     feed_events: Counter,
     feed_ends: Family,
     panics: Counter,
@@ -61,6 +62,7 @@ impl Metrics {
             renewals: Family::new("reseal_renewals_total", "renewed"),
             started: Family::new("reseal_sessions_started_total", "kind"),
             ended: Family::new("reseal_sessions_ended_total", "reason"),
+            gateway_tokens: Family::new("reseal_gateway_tokens_total", "result"),
             feed_events: recorder
                 .register_counter(&Key::from_name("reseal_feed_events_sent_total"), &METADATA),
             feed_ends: Family::new("reseal_feed_readers_ended_total", "reason"),
@@ -83,6 +85,11 @@ impl Metrics {
     /// A renewal of an access token or cookie; `renewed` is false when it was too early.
     pub fn renewal(&self, renewed: bool) {
         self.renewals.count(&self.recorder, if renewed { "true" } else { "false" });
+    }
+
+    /// A token for an app behind a proxy: at hand (`hit`), or signed (`miss`).
+    pub fn gateway_token(&self, result: &'static str) {
+        self.gateway_tokens.count(&self.recorder, result);
     }
 
     /// A session started under a policy of this kind.
@@ -133,12 +140,13 @@ impl Metrics {
     }
 }
 
-const DESCRIPTIONS: [(&str, &str); 9] = [
+const DESCRIPTIONS: [(&str, &str); 10] = [
     ("reseal_logins_total", "Logins by result."),
     ("reseal_refreshes_total", "Presented refresh tokens by outcome."),
     ("reseal_renewals_total", "Renewals of access tokens and cookies, and whether they were due."),
     ("reseal_sessions_started_total", "Sessions started, by kind of policy."),
     ("reseal_sessions_ended_total", "Calls that ended sessions, by reason."),
+    ("reseal_gateway_tokens_total", "Tokens for apps behind a proxy: at hand (hit), or signed (miss)."),
     ("reseal_http_requests_total", "Requests by route template, method and status."),
     ("reseal_feed_events_sent_total", "Events sent to readers of the feed, once for each reader."),
     ("reseal_feed_readers_ended_total", "Readers of the feed that went: left, slow (cut), token, shutdown."),
@@ -267,6 +275,8 @@ fn gauges(app: &Authority, text: &mut String) {
     line("gauge", "reseal_event_log_age_seconds", "Time since this node last read the event log.", age);
     let queued = u32::try_from(app.store.queued()).map_or(f64::INFINITY, f64::from);
     line("gauge", "reseal_store_queue", "Writes that wait for the store.", queued);
+    let kept = u32::try_from(app.gateway.token_bytes()).map_or(f64::INFINITY, f64::from);
+    line("gauge", "reseal_gateway_token_bytes", "Signed tokens that are kept for their sessions.", kept);
     let readers = u32::try_from(app.feed.readers()).map_or(f64::INFINITY, f64::from);
     line("gauge", "reseal_feed_readers", "Readers of the feed.", readers);
     if let Some(process) = process::read() {

@@ -51,11 +51,12 @@ pub fn document() -> OpenApi {
     OpenApiBuilder::new().info(info).components(Some(components)).tags(Some(tags)).build()
 }
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("oauth", "OAuth 2.0 (RFC 6749, 7009, 7662, 8414)"),
     ("session", "First-party sessions: login, renewal, devices"),
     ("me", "The user's own record, phone and password"),
     ("admin", "Administration, with a token of scope reseal:admin"),
+    ("gateway", "For the proxy before an app that knows nothing of sessions"),
     ("feed", "What verifiers must know, as server-sent events, with a token of scope reseal:feed"),
     ("operations", "Health, metrics, this document"),
 ];
