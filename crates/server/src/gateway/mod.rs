@@ -8,6 +8,7 @@ mod demand;
 mod identity;
 mod original;
 mod return_to;
+mod sign_in;
 mod verify;
 
 pub use return_to::{InvalidTarget, Refused, ReturnTargets, ReturnTo};

@@ -3,7 +3,7 @@
 use super::cache::{Found, Wanted};
 use super::demand::Demand;
 use super::identity::Identity;
-use super::original;
+use super::{original, sign_in};
 use crate::authority::{App, Authority};
 use crate::http::caller::{self, Caller, Presented};
 use crate::http::error::{ApiError, ApiResult, ErrorBody};
@@ -11,6 +11,7 @@ use crate::http::query::Query;
 use crate::tokens::SessionToken;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reseal_core::{Acr, ClientId, PolicyKind};
 use serde::Deserialize;
@@ -44,7 +45,8 @@ struct VerifyQuery {
 /// slides its session; an `Authorization` header is ignored. The proxy says the original method in
 /// `X-Original-Method` or `X-Forwarded-Method`, overwriting what came from outside, and passes `Origin`,
 /// `Sec-Fetch-Site` and, as `X-Original-Upgrade`, the original `Upgrade`; a method that is missing, unknown or
-/// said twice counts as one that changes something, and so does an upgrade. The values of `X-Auth-Name`,
+/// said twice counts as one that changes something, and so does an upgrade. A refusal carries the link to the
+/// sign-in page, for the proxy to send a person to. The values of `X-Auth-Name`,
 /// `X-Auth-Email` and `X-Auth-Roles` are percent-encoded; roles are joined by commas.
 #[utoipa::path(
     get, path = "/gateway/verify", tag = "gateway",
@@ -62,33 +64,41 @@ struct VerifyQuery {
             ("Set-Cookie" = String, description = "For the browser, when the cookie is to be refreshed"),
         )),
         (status = 400, description = "A demand that is none", body = ErrorBody),
-        (status = 401, description = "No live session (`reason` says why it ended), or not authenticated as demanded: `insufficient_user_authentication`", body = ErrorBody),
+        (status = 401, description = "No live session (`reason` says why it ended), or not authenticated as demanded: `insufficient_user_authentication`", body = ErrorBody, headers(
+            ("Location" = String, description = "The sign-in page that leads back, if the proxy said `X-Original-Uri` or `X-Forwarded-Uri`"),
+        )),
         (status = 403, description = "A request that changes something, not from a page of the app", body = ErrorBody),
         (status = 503, description = "Try again; see Retry-After", body = ErrorBody),
     )
 )]
-async fn verify(
-    State(app): State<App>,
-    Query(query): Query<VerifyQuery>,
-    request: Request,
-) -> ApiResult<Response> {
+async fn verify(State(app): State<App>, Query(query): Query<VerifyQuery>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
+    let mut response = judge(&app, &query, &parts).await.into_response();
+    if response.status() == StatusCode::UNAUTHORIZED
+        && let Some(link) = sign_in::location(&parts.headers, &app.gateway.targets)
+    {
+        response.headers_mut().insert(header::LOCATION, link);
+    }
+    response
+}
+
+async fn judge(app: &Authority, query: &VerifyQuery, parts: &Parts) -> ApiResult<Response> {
     let Some(cookie) = caller::session_cookie(&parts.headers, app.cookie_name()) else {
         return Err(ApiError::unauthenticated());
     };
     let method = original::counts_as(&parts.headers);
     let caller =
-        caller::from_cookie(&app, &cookie, (method, &parts.headers), (true, app.clock.now())).await?;
+        caller::from_cookie(app, &cookie, (method, &parts.headers), (true, app.clock.now())).await?;
     let refreshed = match &caller.presented {
         Presented::Cookie { send: true, .. } => {
             Some(app.set_cookie(&caller.session, &caller.policy, caller.now)?)
         }
         _ => None,
     };
-    let mut response = match check(&caller, &query) {
+    let mut response = match check(&caller, query) {
         Ok(()) => {
             let mut response = StatusCode::OK.into_response();
-            identify(&app, &caller, response.headers_mut())?;
+            identify(app, &caller, response.headers_mut())?;
             response
         }
         Err(refused) => refused.into_response(),
