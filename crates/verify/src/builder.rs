@@ -2,7 +2,8 @@
 
 use crate::cache::TokenCache;
 use crate::clock::{Clock, SystemClock};
-use crate::freshness::SharedFreshness;
+use crate::feed::{self, FeedConfig};
+use crate::freshness::{DEFAULT_MAX_ENTRIES, SharedFreshness};
 use crate::introspect::Introspector;
 use crate::keys::{DEFAULT_KEY_COOLDOWN, Keys, Source};
 use crate::rules::{Rules, media_type};
@@ -57,6 +58,7 @@ pub struct Builder {
     keys: Option<VerifyingKeys>,
     client: Option<Credentials>,
     feed: Option<OnFeedLost>,
+    feed_entries: usize,
     clock: Arc<dyn Clock>,
     http_allowed: bool,
     key_cooldown: Duration,
@@ -74,6 +76,7 @@ impl Builder {
             keys: None,
             client: None,
             feed: None,
+            feed_entries: DEFAULT_MAX_ENTRIES,
             clock: Arc::new(SystemClock),
             http_allowed: false,
             key_cooldown: DEFAULT_KEY_COOLDOWN,
@@ -147,6 +150,14 @@ impl Builder {
         self
     }
 
+    /// How many changes the feed may keep in memory at once, about 50 bytes each and twice that for the seconds
+    /// of starting over. Beyond it the feed counts as lost, until enough of them are past their time.
+    /// Default: [`DEFAULT_MAX_ENTRIES`](crate::freshness::DEFAULT_MAX_ENTRIES).
+    pub const fn feed_entries(mut self, entries: usize) -> Self {
+        self.feed_entries = entries;
+        self
+    }
+
     /// Another clock, for tests. Default: the system's.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
@@ -181,8 +192,22 @@ impl Builder {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(BuildError::NoRuntime);
         }
-        let freshness = Arc::new(SharedFreshness::default());
+        let freshness = Arc::new(SharedFreshness::new(self.feed_entries));
         let http = crate::http::client().map_err(|error| BuildError::Http(error.to_string()))?;
+        let feed = match (self.feed, &self.client) {
+            (Some(_), Some(credentials)) => Some(feed::start(
+                FeedConfig {
+                    issuer: self.issuer.clone(),
+                    http: http.clone(),
+                    credentials: credentials.clone(),
+                    http_allowed: self.http_allowed,
+                    clock: Arc::clone(&self.clock),
+                    timing: feed::Timing::default(),
+                },
+                Arc::clone(&freshness),
+            )),
+            _ => None,
+        };
         let introspector =
             self.client.map(|credentials| Introspector::new(http.clone(), credentials, self.http_allowed));
         let keys = match self.keys {
@@ -198,6 +223,7 @@ impl Builder {
             cache: TokenCache::new(self.cache),
             freshness,
             when_lost: self.feed,
+            feed,
             introspector,
             clock: self.clock,
         })))

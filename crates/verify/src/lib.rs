@@ -11,7 +11,9 @@ mod clock;
 mod error;
 #[cfg(feature = "axum")]
 mod extract;
+mod feed;
 pub mod freshness;
+mod health;
 mod http;
 mod introspect;
 mod keys;
@@ -34,6 +36,7 @@ mod verifier;
 pub use builder::{BuildError, Builder, DEFAULT_CACHE, DEFAULT_LEEWAY, MAX_LEEWAY, OnFeedLost};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Unavailable, VerifyError};
+pub use health::{FeedHealth, Health};
 pub use introspect::{INTROSPECTION_LIFE, INTROSPECTION_TIMEOUT};
 pub use keys::{
     DEFAULT_KEY_COOLDOWN, DEFAULT_REFRESH, KeysHealth, MAX_REFRESH, MAX_STALE, MIN_REFRESH,

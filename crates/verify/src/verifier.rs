@@ -4,7 +4,9 @@ use crate::builder::{Builder, OnFeedLost};
 use crate::cache::{self, TokenCache};
 use crate::clock::Clock;
 use crate::error::{Unavailable, VerifyError};
+use crate::feed::FeedTask;
 use crate::freshness::{Judgement, SharedFreshness};
+use crate::health::Health;
 use crate::introspect::{Introspector, Question};
 use crate::keys::Keys;
 use crate::payload;
@@ -26,6 +28,7 @@ pub(crate) struct Inner {
     pub(crate) freshness: Arc<SharedFreshness>,
     /// `None`: there is no feed.
     pub(crate) when_lost: Option<OnFeedLost>,
+    pub(crate) feed: Option<FeedTask>,
     /// Where there are credentials for it.
     pub(crate) introspector: Option<Arc<Introspector>>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -96,6 +99,14 @@ impl Verifier {
     /// What time it is by the verifier's clock, Unix seconds.
     pub fn now(&self) -> i64 {
         self.0.clock.now()
+    }
+
+    /// How it is doing, for a service's own health page.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let Inner { feed, when_lost, keys, rules, .. } = &*self.0;
+        let feed = feed.as_ref().zip(*when_lost).map(|(feed, when_lost)| (feed.health(), when_lost));
+        Health::new(rules.issuer.clone(), keys.health(), feed)
     }
 
     /// What the feed told. The feed keeps it up to date; for tests, and for those who bring the events in some

@@ -7,7 +7,7 @@ use reseal_core::event::{EventKind, LoggedEvent};
 use std::fmt;
 use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 type Observer = Box<dyn Fn(&LoggedEvent) + Send + Sync>;
 
@@ -21,6 +21,8 @@ pub struct SharedFreshness {
     link: RwLock<Link>,
     keys_changed: watch::Sender<u64>,
     observer: OnceLock<Observer>,
+    interrupted: Notify,
+    come_again: Notify,
     started: Instant,
 }
 
@@ -40,6 +42,8 @@ impl SharedFreshness {
             link: RwLock::default(),
             keys_changed: watch::Sender::new(0),
             observer: OnceLock::new(),
+            interrupted: Notify::new(),
+            come_again: Notify::new(),
             started: Instant::now(),
         }
     }
@@ -163,6 +167,27 @@ impl SharedFreshness {
     #[doc(hidden)]
     pub fn observe(&self, observer: impl Fn(&LoggedEvent) + Send + Sync + 'static) {
         drop(self.observer.set(Box::new(observer)));
+    }
+
+    /// Makes the feed drop its connection and come back, as when the network fails, for measurements.
+    #[doc(hidden)]
+    pub fn interrupt(&self) {
+        self.interrupted.notify_one();
+    }
+
+    /// Until [`interrupt`](Self::interrupt).
+    pub(crate) async fn interrupted(&self) {
+        self.interrupted.notified().await;
+    }
+
+    /// Makes the feed ask for all live events again.
+    pub(crate) fn come_again(&self) {
+        self.come_again.notify_one();
+    }
+
+    /// Until [`come_again`](Self::come_again).
+    pub(crate) async fn must_come_again(&self) {
+        self.come_again.notified().await;
     }
 
     #[expect(clippy::disallowed_methods, reason = "the edge where the feed reads both clocks")]
