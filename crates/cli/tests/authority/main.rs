@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod crash;
+mod feed;
 mod policies;
 mod races;
 mod record;

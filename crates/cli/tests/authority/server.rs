@@ -77,6 +77,11 @@ impl Server {
         server
     }
 
+    /// The data folder.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// `client_id` of the development client of that kind.
     pub(crate) fn client_id(&self, kind: &str) -> &str {
         self.dev["clients"][kind]["client_id"].as_str().unwrap()

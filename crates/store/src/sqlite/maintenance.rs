@@ -189,6 +189,8 @@ impl SqliteStore {
                 }
             }
         }
+        // Its log goes on without what comes after this moment: readers must not take it for ours.
+        copy.execute("DELETE FROM meta WHERE name = ?1", [crate::FEED_EPOCH])?;
         // One file, without a log beside it.
         copy.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))?;
         copy.close().map_err(|(_, error)| error)

@@ -16,7 +16,7 @@ use serde_json::json;
     group = clap::ArgGroup::new("which").required(true).multiple(false),
     after_help = "\
 Their tokens are void at the authority at once. A service that verifies access tokens by itself takes
-them until they expire, unless it asks the authority.
+them until they expire, unless it follows the feed or asks the authority.
 
 Examples:
   reseal sessions end SESSION

@@ -87,6 +87,22 @@ async fn a_backup_beside_a_busy_writer_is_one_moment_of_it() {
     assert!(store.stats().unwrap().sessions >= 4);
 }
 
+/// Its log goes on otherwise than the one that was copied: no reader may take one for the other.
+#[tokio::test]
+async fn a_restored_backup_has_another_epoch() {
+    let folder = folder();
+    let with = |epoch| SqliteOptions { epoch, ..SqliteOptions::default() };
+    let store = SqliteStore::open(folder.path(), with([1; 16])).unwrap();
+    with_user(&store, 0).await;
+    let restored = tempfile::tempdir().unwrap();
+    store.backup(&restored.path().join("reseal.db"), &mut |_| {}).unwrap();
+    assert_eq!(store.meta(crate::FEED_EPOCH).await.unwrap(), Some(vec![1; 16]), "the original keeps its own");
+    for offered in [[2; 16], [3; 16]] {
+        let copy = SqliteStore::open(restored.path(), with(offered)).unwrap();
+        assert_eq!(copy.meta(crate::FEED_EPOCH).await.unwrap(), Some(vec![2; 16]));
+    }
+}
+
 #[tokio::test]
 async fn a_backup_overwrites_nothing_and_leaves_nothing_half_done() {
     let folder = folder();
