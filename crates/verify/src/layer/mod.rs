@@ -144,7 +144,9 @@ impl VerifyLayer {
 }
 
 fn renewer(verifier: &Verifier, timeout: Duration) -> Arc<Renewer> {
-    Arc::new(Renewer::new(Endpoint::of(verifier.issuer(), timeout)))
+    // Where it is asked for keys, the feed or introspection, the builder has made sure that it may be.
+    let checked = verifier.0.introspector.is_some() || !verifier.0.keys.health().given;
+    Arc::new(Renewer::new(Endpoint::of(verifier.issuer(), checked, timeout)))
 }
 
 impl<S> Layer<S> for VerifyLayer {

@@ -1,6 +1,8 @@
 //! One call of `POST /v1/session/renew`, and what its answer means.
 
+use crate::http::{body, cause, may_ask};
 use http::{HeaderMap, StatusCode, header};
+use reqwest::{Client, Url};
 use serde::Deserialize;
 use std::fmt;
 use std::sync::Arc;
@@ -55,62 +57,44 @@ pub(crate) enum Outcome {
 }
 
 /// Whom to ask.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Endpoint {
-    /// `None`: no client could be made on this machine.
-    http: Option<reqwest::Client>,
-    url: String,
+    /// `None`: it cannot be asked.
+    target: Option<(Client, Url)>,
     pub(crate) timeout: Duration,
 }
 
 impl Endpoint {
-    /// Of this issuer. A call takes no longer than `timeout`.
-    pub(crate) fn of(issuer: &str, timeout: Duration) -> Self {
-        let http = reqwest::Client::builder()
-            // The token goes to the issuer, and nowhere that it is sent on to.
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(timeout)
-            .timeout(timeout)
-            .build()
-            .inspect_err(
-                |error| tracing::error!(%error, "no HTTP client can be made: no token will be renewed"),
-            )
-            .ok();
-        Self { http, url: format!("{}/v1/session/renew", issuer.trim_end_matches('/')), timeout }
+    /// Of this issuer. A call takes no longer than `timeout`. Without `http_allowed` no token goes in the clear
+    /// to another machine.
+    pub(crate) fn of(issuer: &str, http_allowed: bool, timeout: Duration) -> Self {
+        let url = Url::parse(&format!("{}/v1/session/renew", issuer.trim_end_matches('/'))).ok();
+        let url = url.filter(|url| may_ask(url, http_allowed));
+        let target = crate::http::client().ok().zip(url);
+        if target.is_none() {
+            tracing::warn!("the issuer cannot be asked for newer tokens: none will be renewed");
+        }
+        Self { target, timeout }
     }
 
     /// Asks for a newer token than this one.
     pub(crate) async fn renew(&self, token: &TokenText) -> Outcome {
-        let Some(http) = &self.http else { return Outcome::Away { retry_after: 60 } };
-        match tokio::time::timeout(self.timeout, self.ask(http, token)).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(error)) => {
-                // The error may name the URL, which holds no secret; the token is in a header.
-                tracing::warn!(%error, "the authority could not be asked for a newer token");
-                Outcome::Away { retry_after: 1 }
-            }
-            Err(_) => {
-                tracing::warn!("the authority did not answer in time when asked for a newer token");
-                Outcome::Away { retry_after: 1 }
-            }
-        }
+        let Some((http, url)) = &self.target else { return Outcome::Away { retry_after: MAX_RETRY_AFTER } };
+        let asked = tokio::time::timeout(self.timeout, ask(http, url.clone(), token));
+        asked.await.unwrap_or_else(|_| Err("it took too long".to_owned())).unwrap_or_else(|error| {
+            tracing::warn!(error, "the authority could not be asked for a newer token");
+            Outcome::Away { retry_after: 1 }
+        })
     }
+}
 
-    async fn ask(&self, http: &reqwest::Client, token: &TokenText) -> Result<Outcome, reqwest::Error> {
-        let request = http.post(&self.url).bearer_auth(token.reveal());
-        let mut response = request.header(header::CONTENT_LENGTH, "0").send().await?;
-        let status = response.status();
-        let retry_after = retry_after(response.headers());
-        let mut body = Zeroizing::new(Vec::new());
-        while let Some(chunk) = response.chunk().await? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                tracing::error!("the authority's answer to a renewal is too long");
-                return Ok(Outcome::Away { retry_after });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(read(status, &body, retry_after))
-    }
+async fn ask(http: &Client, url: Url, token: &TokenText) -> Result<Outcome, String> {
+    let request = http.post(url).bearer_auth(token.reveal()).header(header::CONTENT_LENGTH, "0");
+    let mut response = request.send().await.map_err(|error| cause(&error))?;
+    let status = response.status();
+    let retry_after = retry_after(response.headers());
+    let body = body(&mut response, MAX_ANSWER).await.map_err(|error| error.to_string())?;
+    Ok(read(status, &body, retry_after))
 }
 
 /// The members that matter, of any answer.

@@ -33,7 +33,7 @@ impl Line {
                 }
             }
         });
-        let endpoint = Endpoint::of(&issuer, Duration::from_secs(60));
+        let endpoint = Endpoint::of(&issuer, false, Duration::from_secs(60));
         Self { renewer: Arc::new(Renewer::new(endpoint)), calls }
     }
 
@@ -224,4 +224,13 @@ fn each_answer_is_kept_for_its_time() {
     assert_eq!(keep(&not_yet(Some(99)), Why::Due, 100), Duration::from_secs(1), "never zero");
     assert_eq!(keep(&not_yet(Some(i64::MAX)), Why::Due, i64::MIN), KEEP_NOT_YET);
     assert_eq!(keep(&not_yet(Some(130)), Why::Stale, 100), KEEP_NOT_YET_STALE);
+}
+
+#[tokio::test]
+async fn no_token_goes_in_the_clear_to_another_machine() {
+    for issuer in ["http://auth.example.com", "ftp://auth.example.com", "no url", ""] {
+        let renewer = Renewer::new(Endpoint::of(issuer, false, Duration::from_secs(1)));
+        let answered = renewer.renew("old.of.a", Why::Stale, 0, None).await;
+        assert!(matches!(answered.outcome, Outcome::Away { .. }), "{issuer}");
+    }
 }
