@@ -86,13 +86,15 @@ async fn renew(
 
 async fn renew_token(app: &App, caller: &Caller, token: PresentedToken) -> ApiResult<RenewAnswer> {
     let now = caller.now;
+    let stale = caller.client_changed_since(token.iat);
+    let revision = move |user: &User| if stale { u64::MAX } else { user.revision };
     // Decide on what was read; only a decision that writes goes to the writer, next to the row.
-    let mut renewal = renew_access(&caller.session, &caller.policy, &token, caller.user.revision, now);
+    let mut renewal = renew_access(&caller.session, &caller.policy, &token, revision(&caller.user), now);
     let mut user = Arc::clone(&caller.user);
     if matches!(&renewal, Renewal::Issue { change, .. } if !change.is_empty()) {
         let policy = caller.policy.clone();
         (renewal, user) = decide(app, caller, move |s| {
-            let renewal = renew_access(&s.session, &policy, &token, s.user.revision, now);
+            let renewal = renew_access(&s.session, &policy, &token, revision(&s.user), now);
             let change = match &renewal {
                 Renewal::Issue { change, .. } => change.clone(),
                 _ => Change::default(),
@@ -109,6 +111,15 @@ async fn renew_token(app: &App, caller: &Caller, token: PresentedToken) -> ApiRe
             Ok(RenewAnswer::NotYet(NotRenewed { renewed: false, renew_at, session: view }))
         }
         Renewal::Over(ended) => Err(ApiError::session_over(ended.reason)),
+    }
+}
+
+impl Caller {
+    /// Whether the client was changed after a token of then (seconds), or in that second: the token may say more
+    /// than the client may have now, and counts as stale, as for verifiers that read the feed.
+    fn client_changed_since(&self, iat: i64) -> bool {
+        let client = &*self.client;
+        client.updated_at > client.created_at && iat <= client.updated_at.secs()
     }
 }
 

@@ -261,3 +261,24 @@ async fn the_first_client_of_an_algorithm_finds_a_key() {
         assert!(algs.contains(&algorithm), "{algs:?}");
     }
 }
+
+#[tokio::test]
+async fn a_token_of_before_its_client_lost_a_right_renews_at_once() {
+    let authority = TestAuthority::start().await;
+    authority.user("alice").await;
+    let login = authority.login("sliding", "alice").await;
+    authority.advance(2);
+    let early = authority.post("/v1/session/renew", &login.credential(), Value::Null).await;
+    assert_eq!(early.body["renewed"], false);
+    let admin = admin(&authority).await;
+    let narrowed = authority.patch("/v1/admin/clients/sliding", &admin, json!({ "scope": "" })).await;
+    narrowed.expect(StatusCode::OK);
+    assert_eq!(clients_changed(&authority).await, ["sliding"]);
+    let renewed = authority.post("/v1/session/renew", &login.credential(), Value::Null).await;
+    assert_eq!((&renewed.body["renewed"], &renewed.claims()["scope"]), (&true.into(), &"".into()));
+    authority.advance(1);
+    let newest = authority.post("/v1/session/renew", &renewed.credential(), Value::Null).await;
+    assert_eq!(newest.body["renewed"], true, "of the very second of the change: it may be older");
+    let held = authority.post("/v1/session/renew", &newest.credential(), Value::Null).await;
+    assert_eq!(held.body["renewed"], false, "and then no more");
+}
