@@ -8,6 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 /// The routes of this authority, with everything that wraps them.
 pub fn router(app: &App) -> Router {
     let (mut routes, _) = documented().split_for_parts();
+    routes = routes.merge(gateway::pages());
     if app.dev.is_some() {
         routes = routes.merge(dev::routes());
     }

@@ -3,14 +3,22 @@
 //! `GET /gateway/verify` turns the browser's session cookie into an access token; the hosted pages `/login`
 //! and `/logout`, which the proxy passes on to the authority on the app's own host, make and end the session.
 
+mod asked;
 mod cache;
+mod code;
 mod demand;
 mod identity;
+mod login;
+mod logout;
 mod original;
+mod pages;
 mod return_to;
 mod sign_in;
+mod site;
 mod verify;
+mod words;
 
+pub use pages::routes as pages;
 pub use return_to::{InvalidTarget, Refused, ReturnTargets, ReturnTo};
 
 use crate::authority::App;

@@ -39,6 +39,12 @@ struct VerifyQuery {
     client_id: Option<ClientId>,
 }
 
+impl VerifyQuery {
+    fn demand(&self) -> Demand {
+        Demand { acr: self.acr, max_age: self.max_age.map(|secs| Duration::from_secs(secs.into())) }
+    }
+}
+
 /// May this request pass, and as whom?
 ///
 /// For `auth_request` of nginx, `forward_auth` of Caddy and Traefik. Takes the browser's session cookie and
@@ -65,7 +71,7 @@ struct VerifyQuery {
         )),
         (status = 400, description = "A demand that is none", body = ErrorBody),
         (status = 401, description = "No live session (`reason` says why it ended), or not authenticated as demanded: `insufficient_user_authentication`", body = ErrorBody, headers(
-            ("Location" = String, description = "The sign-in page that leads back, if the proxy said `X-Original-Uri` or `X-Forwarded-Uri`"),
+            ("Location" = String, description = "The sign-in page that leads back and asks for what was demanded, if there is one and the proxy said `X-Original-Uri` or `X-Forwarded-Uri`"),
         )),
         (status = 403, description = "A request that changes something, not from a page of the app", body = ErrorBody),
         (status = 503, description = "Try again; see Retry-After", body = ErrorBody),
@@ -75,7 +81,8 @@ async fn verify(State(app): State<App>, Query(query): Query<VerifyQuery>, reques
     let (parts, _) = request.into_parts();
     let mut response = judge(&app, &query, &parts).await.into_response();
     if response.status() == StatusCode::UNAUTHORIZED
-        && let Some(link) = sign_in::location(&parts.headers, &app.gateway.targets)
+        && app.gateway.client_id.is_some()
+        && let Some(link) = sign_in::location(&parts.headers, &app.gateway.targets, query.demand())
     {
         response.headers_mut().insert(header::LOCATION, link);
     }
@@ -87,8 +94,7 @@ async fn judge(app: &Authority, query: &VerifyQuery, parts: &Parts) -> ApiResult
         return Err(ApiError::unauthenticated());
     };
     let method = original::counts_as(&parts.headers);
-    let caller =
-        caller::from_cookie(app, &cookie, (method, &parts.headers), (true, app.clock.now())).await?;
+    let caller = caller::from_cookie(app, &cookie, (method, &parts.headers), (true, app.clock.now())).await?;
     let refreshed = match &caller.presented {
         Presented::Cookie { send: true, .. } => {
             Some(app.set_cookie(&caller.session, &caller.policy, caller.now)?)
@@ -118,7 +124,7 @@ fn check(caller: &Caller, query: &VerifyQuery) -> ApiResult<()> {
     {
         return Err(ApiError::invalid_token("The session is not of this app. Sign in to it."));
     }
-    let demand = Demand { acr: query.acr, max_age: query.max_age.map(|s| Duration::from_secs(s.into())) };
+    let demand = query.demand();
     if demand.is_met(caller.strength, caller.now) {
         Ok(())
     } else {

@@ -202,6 +202,27 @@ impl ApiError {
         self.0.code
     }
 
+    /// What it means, for people.
+    pub fn description(&self) -> &str {
+        &self.0.description
+    }
+
+    /// The reason that is told to the session's owner.
+    pub const fn told_reason(&self) -> Option<&'static str> {
+        self.0.reason
+    }
+
+    /// A member of the body that only some errors have.
+    pub fn member(&self, name: &str) -> Option<&Value> {
+        self.0.extra.get(name)
+    }
+
+    /// The seconds of `Retry-After`.
+    pub fn wait(&self) -> Option<u64> {
+        let header = self.0.headers.iter().find(|(name, _)| *name == header::RETRY_AFTER);
+        header.and_then(|(_, value)| value.to_str().ok()?.parse().ok())
+    }
+
     fn retry_after(self, after: Duration) -> Self {
         // Rounded up: coming at the announced second must not be too early.
         let secs = after.as_millis().div_ceil(1000).max(1);

@@ -1,6 +1,7 @@
 //! What every handler shares: errors, bodies, callers, origins, answers.
 
 pub mod answer;
+pub(crate) mod asset;
 pub mod body;
 pub mod caller;
 pub mod client_auth;

@@ -25,7 +25,7 @@ pub(super) async fn method_not_allowed() -> ApiError {
 /// The answer, or its error said in our form where something else made it (a refused path parameter).
 pub(super) fn in_our_form(response: Response) -> Response {
     let status = response.status();
-    if !(status.is_client_error() || status.is_server_error()) || is_json(&response) {
+    if !(status.is_client_error() || status.is_server_error()) || is_ours(&response) {
         return response;
     }
     let mut ours = of_status(status).into_response();
@@ -39,9 +39,10 @@ pub(super) fn in_our_form(response: Response) -> Response {
 
 const KEPT: [HeaderName; 3] = [header::ALLOW, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
 
-fn is_json(response: &Response) -> bool {
+/// JSON, or a page for a person: axum itself answers with neither.
+fn is_ours(response: &Response) -> bool {
     let kind = response.headers().get(header::CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-    kind.is_some_and(|kind| kind.starts_with(b"application/json"))
+    kind.is_some_and(|kind| kind.starts_with(b"application/json") || kind.starts_with(b"text/html"))
 }
 
 fn of_status(status: StatusCode) -> ApiError {

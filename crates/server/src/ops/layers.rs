@@ -167,7 +167,6 @@ impl Facts {
             headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
         }
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         if self.https {
             let year = HeaderValue::from_static("max-age=31536000; includeSubDomains");
@@ -177,6 +176,7 @@ impl Facts {
         let defaults = [
             (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(NOTHING_LOADS)),
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
             (
                 http::HeaderName::from_static("cross-origin-resource-policy"),
                 HeaderValue::from_static("same-origin"),

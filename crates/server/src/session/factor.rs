@@ -17,7 +17,7 @@ use reseal_core::auth::Amr;
 use reseal_core::challenge::{Challenge, Purpose, Verdict, normalize_recovery_code};
 use reseal_core::client::SecretHash;
 use reseal_core::user::UserSecrets;
-use reseal_core::{Acr, Client, Strength, Timestamp, User};
+use reseal_core::{Acr, Client, ClientId, Strength, Timestamp, User};
 use reseal_store::Write;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -74,6 +74,24 @@ pub struct ResendRequest {
     client_secret: Option<Secret>,
 }
 
+impl FactorRequest {
+    /// The answer of somebody on the hosted page of a public client.
+    pub(crate) fn of_page(
+        client_id: &ClientId,
+        challenge: ChallengeText,
+        (factor, code): (Factor, Secret),
+    ) -> Self {
+        Self { challenge, factor, code, client_id: Some(client_id.to_string()), client_secret: None }
+    }
+}
+
+impl ResendRequest {
+    /// The wish of somebody on the hosted page of a public client.
+    pub(crate) fn of_page(client_id: &ClientId, challenge: ChallengeText) -> Self {
+        Self { challenge, client_id: Some(client_id.to_string()), client_secret: None }
+    }
+}
+
 /// The routes.
 pub fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(factor)).routes(routes!(resend))
@@ -104,8 +122,17 @@ async fn factor(
     headers: HeaderMap,
     JsonBody(body): JsonBody<FactorRequest>,
 ) -> ApiResult<CredentialAnswer> {
+    second_step(&app, &body, (&origin, &headers)).await
+}
+
+/// The second step, whichever page asks.
+pub(crate) async fn second_step(
+    app: &Authority,
+    body: &FactorRequest,
+    (origin, headers): (&Origin, &HeaderMap),
+) -> ApiResult<CredentialAnswer> {
     let given = (body.client_id.as_deref(), body.client_secret.as_ref());
-    let pending = Pending::open(&app, &headers, &body.challenge, given).await?;
+    let pending = Pending::open(app, headers, &body.challenge, given).await?;
     let scope = body
         .challenge
         .scope()
@@ -113,13 +140,13 @@ async fn factor(
 
     // Whoever loses a race (another try, another device, a change of the record) reads and judges again.
     for _ in 0..challenges::ATTEMPTS {
-        let challenge = challenges::read(&app, &body.challenge).await?;
-        let proof = Proof::judge(&app, &challenge, (body.factor, body.code.reveal()), pending.now).await?;
+        let challenge = challenges::read(app, &body.challenge).await?;
+        let proof = Proof::judge(app, &challenge, (body.factor, body.code.reveal()), pending.now).await?;
         let Proof { user, verdict, spent } = proof;
         match verdict {
             Verdict::Void => return Err(invalid_challenge()),
             Verdict::Wrong(next) => {
-                if let Some(answer) = challenges::spend_try(&app, next).await? {
+                if let Some(answer) = challenges::spend_try(app, next).await? {
                     app.metrics.login("wrong_code");
                     return Err(answer);
                 }
@@ -129,19 +156,19 @@ async fn factor(
         }
         let mut extra_writes = vec![challenges::take(&challenge)];
         extra_writes.extend(
-            spent.map(|secrets| without_code(&app, &user, secrets, pending.now)).into_iter().flatten(),
+            spent.map(|secrets| without_code(app, &user, secrets, pending.now)).into_iter().flatten(),
         );
-        extra_writes.extend(replaced_session(&app, &pending.client, &headers, pending.now));
+        extra_writes.extend(replaced_session(app, &pending.client, headers, pending.now));
         let login = StartLogin {
             user: &user,
             client: &pending.client,
             strength: body.factor.strength(pending.now),
             scope: scope.clone(),
-            origin: &origin,
+            origin,
             now: pending.now,
             extra_writes,
         };
-        match start_session(&app, login).await {
+        match start_session(app, login).await {
             Ok(answer) => {
                 app.metrics.login("success");
                 return Ok(answer);
@@ -177,14 +204,23 @@ async fn resend(
     headers: HeaderMap,
     JsonBody(body): JsonBody<ResendRequest>,
 ) -> ApiResult<(StatusCode, [(header::HeaderName, HeaderValue); 1], Json<ChallengeBody>)> {
-    let given = (body.client_id.as_deref(), body.client_secret.as_ref());
-    let pending = Pending::open(&app, &headers, &body.challenge, given).await?;
-    let challenge = challenges::read(&app, &body.challenge).await?;
-    let (user, _) = owner(&app, &challenge).await?;
-    let message = Message::Login { client: &pending.client.name };
-    let sent = challenges::resend(&app, &body.challenge, (&user, message), pending.now).await?;
-    let answer = ChallengeBody::new(&body.challenge, sent.expires_at, pending.now);
+    let answer = send_again(&app, &body, &headers).await?;
     Ok((StatusCode::ACCEPTED, [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))], Json(answer)))
+}
+
+/// Another message for a challenge, whichever page asks.
+pub(crate) async fn send_again(
+    app: &Authority,
+    body: &ResendRequest,
+    headers: &HeaderMap,
+) -> ApiResult<ChallengeBody> {
+    let given = (body.client_id.as_deref(), body.client_secret.as_ref());
+    let pending = Pending::open(app, headers, &body.challenge, given).await?;
+    let challenge = challenges::read(app, &body.challenge).await?;
+    let (user, _) = owner(app, &challenge).await?;
+    let message = Message::Login { client: &pending.client.name };
+    let sent = challenges::resend(app, &body.challenge, (&user, message), pending.now).await?;
+    Ok(ChallengeBody::new(&body.challenge, sent.expires_at, pending.now))
 }
 
 /// A login that waits for its second factor, with the client that began it.

@@ -75,25 +75,36 @@ async fn login(
     check_login_request(&headers, &app.issuer, &client.origins)?;
     let scope = session_scope(&client, body.scope.as_deref())?;
 
-    let user = check_password(&app, &body.username, body.password, (&origin, app.clock.now())).await?;
+    first_step(&app, (&client, scope), (&body.username, body.password), (&origin, &headers)).await
+}
+
+/// The password step, whichever page asks: the answer is the session's credential, or 403
+/// `second_factor_required` with the challenge, the code being on its way.
+pub async fn first_step(
+    app: &Authority,
+    (client, scope): (&Client, Scope),
+    (username, password): (&str, Password),
+    (origin, headers): (&Origin, &HeaderMap),
+) -> ApiResult<CredentialAnswer> {
+    let user = check_password(app, username, password, (origin, app.clock.now())).await?;
     // The password may have waited for its turn; what is decided, is decided now.
     let now = app.clock.now();
     if user.has_second_factor() {
         app.metrics.login("second_factor_required");
-        let step = SecondStep { user: &user, client: &client, scope: &scope, origin: &origin, now };
-        return Err(crate::challenges::start_login(&app, step).await?);
+        let step = SecondStep { user: &user, client, scope: &scope, origin, now };
+        return Err(crate::challenges::start_login(app, step).await?);
     }
     let strength = Strength { acr: Acr::Aal1, amr: Amr::PWD, authenticated_at: now };
     let login = StartLogin {
         user: &user,
-        client: &client,
+        client,
         strength,
         scope,
-        origin: &origin,
+        origin,
         now,
-        extra_writes: replaced_session(&app, &client, &headers, now),
+        extra_writes: replaced_session(app, client, headers, now),
     };
-    let answer = start_session(&app, login).await?;
+    let answer = start_session(app, login).await?;
     app.metrics.login("success");
     Ok(answer)
 }
@@ -255,7 +266,7 @@ pub fn busy(error: HashError) -> ApiError {
 /// A browser whose cookie is replaced by this login leaves its old session: it ends in the same commit
 /// (ASVS 7.2.4). A planted or foreign cookie names nothing of ours and is ignored, and a login that gets
 /// tokens leaves the browser's cookie and its session alone.
-pub(super) fn replaced_session(
+pub(crate) fn replaced_session(
     app: &Authority,
     client: &Client,
     headers: &HeaderMap,

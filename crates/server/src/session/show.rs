@@ -1,13 +1,13 @@
 //! `GET /v1/session` and `DELETE /v1/session`.
 
-use crate::authority::App;
+use crate::authority::{App, Authority};
 use crate::http::answer::SessionView;
 use crate::http::caller::{Caller, Origin, Presented};
 use crate::http::error::{ApiResult, ErrorBody};
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reseal_core::event::EndReason;
 use reseal_core::session::AccessLife;
 use reseal_store::{Commit, EndFilter, EndSessions, Write};
@@ -62,6 +62,18 @@ async fn show(State(app): State<App>, caller: Caller) -> ApiResult<Response> {
     )
 )]
 async fn sign_out(State(app): State<App>, caller: Caller, origin: Origin) -> ApiResult<Response> {
+    end_session(&app, &caller, &origin).await?;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Presented::Cookie { .. } = &caller.presented {
+        forget(&app, headers);
+    }
+    Ok(response)
+}
+
+/// Ends the caller's session because he signs out.
+pub(crate) async fn end_session(app: &Authority, caller: &Caller, origin: &Origin) -> ApiResult<()> {
     let end = EndSessions {
         filter: EndFilter::One(caller.session.id),
         reason: EndReason::SignedOut,
@@ -72,12 +84,13 @@ async fn sign_out(State(app): State<App>, caller: Caller, origin: Origin) -> Api
     app.store.commit(Commit::of([Write::EndSessions(end)])).await?;
     app.metrics.session_ended(EndReason::SignedOut.as_str());
     tracing::info!(sub = %caller.user.id, sid = %caller.session.id, "signed out");
-    let mut response = StatusCode::NO_CONTENT.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let (Presented::Cookie { .. }, Some(cookie)) = (&caller.presented, app.clear_cookie()) {
+    Ok(())
+}
+
+/// Tells the browser to forget the cookie, and whatever it kept of a signed-in user.
+pub(crate) fn forget(app: &Authority, headers: &mut HeaderMap) {
+    if let Some(cookie) = app.clear_cookie() {
         headers.append(header::SET_COOKIE, cookie);
         headers.insert("clear-site-data", HeaderValue::from_static("\"cache\", \"storage\""));
     }
-    Ok(response)
 }
