@@ -149,7 +149,8 @@ impl Fetcher {
             return Err(FetchError::ForbiddenUrl);
         }
         let asked = async {
-            let request = self.http.get(url).header(header::ACCEPT, "application/json");
+            let accepted = "application/json, application/jwk-set+json";
+            let request = self.http.get(url).header(header::ACCEPT, accepted);
             let mut response =
                 request.send().await.map_err(|error| FetchError::Away { what, cause: cause(&error) })?;
             if response.status() != StatusCode::OK {
