@@ -5,6 +5,9 @@ import { createServer } from 'node:http';
 import { generateKeyPairSync } from 'node:crypto';
 import { Provider } from 'oidc-provider';
 
+// Standard output is for the issuer's name alone.
+console.info = console.warn;
+
 const jwk = (alg, type, options) => ({
   ...generateKeyPairSync(type, options).privateKey.export({ format: 'jwk' }),
   alg,

@@ -15,6 +15,15 @@ pub(crate) fn browser() -> Result<()> {
     Ok(())
 }
 
+/// Another issuer: the packages of `tests/issuers`.
+pub(crate) fn issuers() -> Result<()> {
+    debian(&[("node", "nodejs"), ("npm", "npm")])?;
+    if root().join("tests/issuers/node_modules/.package-lock.json").exists() {
+        return Ok(());
+    }
+    sh("npm", &["ci", "--no-audit", "--no-fund"]).dir("tests/issuers").run()
+}
+
 /// `schemathesis` in a Python environment of its own; returns the program's path.
 pub(crate) fn schemathesis() -> Result<String> {
     let folder = root().join("target/python");

@@ -14,7 +14,7 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test [--long]   every test in short rounds; --long: the full counts (about an hour)
-       [--only rust|browser|api]
+       [--only rust|issuers|browser|api]
   lint            formatting, clippy, generated files, licences, the page's types
   generate        write the generated files under docs/ again
   bench [ARGS]    CPU time per operation of this build; `cargo xtask bench --help`

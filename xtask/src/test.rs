@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every test, in short rounds or (`--long`) with the full counts.
 
 use crate::install;
-use crate::sh::{cargo, root, sh};
+use crate::sh::{Sh, cargo, root, sh};
 use anyhow::{Result, bail};
 
 /// What to run.
@@ -23,8 +23,8 @@ impl Options {
             }
         }
         match options.only.as_deref() {
-            None | Some("rust" | "browser" | "api") => Ok(options),
-            Some(other) => bail!("--only takes rust, browser or api, not {other}"),
+            None | Some("rust" | "issuers" | "browser" | "api") => Ok(options),
+            Some(other) => bail!("--only takes rust, issuers, browser or api, not {other}"),
         }
     }
 
@@ -46,6 +46,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if options.wants("rust") {
         rust(options, &mut tally)?;
     }
+    if options.wants("issuers") {
+        issuers(&mut tally)?;
+    }
     if options.wants("browser") {
         browser(&mut tally)?;
     }
@@ -63,6 +66,18 @@ fn rust(options: &Options, tally: &mut Tally) -> Result<()> {
     if options.long {
         command = command.env("RESEAL_LONG", "1");
     }
+    cargo_tests(command, tally)
+}
+
+/// `reseal-verify` with tokens of another issuer, the npm package `oidc-provider`.
+fn issuers(tally: &mut Tally) -> Result<()> {
+    install::issuers()?;
+    let args = ["test", "--package", "reseal-verify", "--locked", "--test", "issuers", "--", "--ignored"];
+    cargo_tests(cargo(&args), tally)
+}
+
+/// Runs tests of cargo, and counts them.
+fn cargo_tests(command: Sh, tally: &mut Tally) -> Result<()> {
     let (mut passed, mut failed) = (0, 0);
     let good = command.watch(|line| {
         if let Some(rest) = line.strip_prefix("test result: ") {

@@ -10,8 +10,8 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 const SECRET: &str = "secret of the tests";
 const RESOURCES: [(&str, &str, Algorithm); 3] = [
@@ -25,6 +25,8 @@ struct Issuer {
     url: String,
     http: reqwest::Client,
     _process: Child,
+    /// Held open: a write to a closed pipe would end it.
+    _output: Lines<BufReader<ChildStdout>>,
 }
 
 impl Issuer {
@@ -43,7 +45,7 @@ impl Issuer {
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let line = tokio::time::timeout(Duration::from_secs(120), lines.next_line()).await;
         let url = line.expect("it starts").unwrap().expect("it says where it is");
-        Self { url, http: reqwest::Client::new(), _process: process }
+        Self { url, http: reqwest::Client::new(), _process: process, _output: lines }
     }
 
     /// A client's own token.
