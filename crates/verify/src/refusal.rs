@@ -140,7 +140,7 @@ impl Refusal {
             | Self::InvalidToken(InvalidToken { realm, .. })
             | Self::InsufficientScope(InsufficientScope { realm, .. })
             | Self::InsufficientAuthentication(InsufficientAuthentication { realm, .. }) => {
-                realm.clone_from(of)
+                realm.clone_from(of);
             }
             Self::TemporarilyUnavailable(_) | Self::UnfitClaims(_) => {}
         }

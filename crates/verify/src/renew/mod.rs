@@ -102,7 +102,6 @@ impl Renewer {
     }
 
     /// The call in flight or its answer, or a new call.
-    #[expect(clippy::type_complexity, reason = "named where it is taken apart")]
     fn join(
         &self,
         token: &str,
