@@ -115,7 +115,7 @@ for (const kind of ['nginx', 'caddy']) {
       assert.equal(claims.sub, user.sub);
       assert.equal(claims.name, user.name);
       assert.equal(claims.email, `${kind}@example.com`);
-      assert.deepEqual(claims.roles, ['editor', 'a,b']);
+      assert.deepEqual(claims.roles, ['a,b', 'editor']);
       assert.equal(claims.iss, authority.issuer);
       assert.equal(claims.acr, 'aal1');
 
@@ -125,7 +125,7 @@ for (const kind of ['nginx', 'caddy']) {
       assert.deepEqual(headers.get('x-auth-acr'), ['aal1']);
       assert.deepEqual(headers.get('x-auth-name'), [user.name]);
       assert.deepEqual(headers.get('x-auth-email'), [`${kind}@example.com`]);
-      assert.deepEqual(headers.get('x-auth-roles'), ['editor,a%2Cb']);
+      assert.deepEqual(headers.get('x-auth-roles'), ['a%2Cb,editor']);
     });
 
     test('a phone number is in the claims of the very next request, and from then on a code is asked for', async () => {
@@ -316,7 +316,7 @@ for (const kind of ['nginx', 'caddy']) {
           const where = `${path}: ${answer.status} ${answer.text.slice(0, 200)}`;
           // Served by the app, refused here, or at most the authority's own 404 or 400 for a path that it does not know.
           if (answer.headers['x-served-by'] === 'app') continue;
-          if (path.startsWith('/login?')) assert.match(answer.headers['content-type'], /^text\/html/, where);
+          if (path.startsWith('/login?')) assert.ok(answer.status === 303 ? answer.headers.location === '/' : /<form/.test(answer.text), where);
           else assert.ok([400, 401, 404].includes(answer.status), where);
           assert.equal(answer.headers.authorization, undefined, where);
           assert.equal(answer.headers['x-auth-subject'], undefined, where);

@@ -2,6 +2,7 @@
 
 use crate::sh::{cargo, root, sh};
 use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
 
 const CARGO_DENY: &str = "0.20.2";
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
@@ -9,10 +10,78 @@ const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 /// Chromium, Node and npm from Debian's packages.
 pub(crate) fn browser() -> Result<()> {
     debian(&[("chromium", "chromium"), ("node", "nodejs"), ("npm", "npm")])?;
-    if !root().join("tests/browser/node_modules/.package-lock.json").exists() {
-        sh("npm", &["ci", "--no-audit", "--no-fund"]).dir("tests/browser").run()?;
+    npm("tests/browser")
+}
+
+/// What the example behind the gateway is made of.
+pub(crate) fn gateway_app() -> Result<()> {
+    debian(&[("node", "nodejs"), ("npm", "npm")])?;
+    npm("examples/gateway/app")
+}
+
+fn npm(folder: &str) -> Result<()> {
+    if root().join(folder).join("node_modules/.package-lock.json").exists() {
+        return Ok(());
     }
-    Ok(())
+    sh("npm", &["ci", "--no-audit", "--no-fund"]).dir(folder).run()
+}
+
+/// nginx, its modules and Caddy.
+pub(crate) struct Proxies {
+    pub(crate) nginx: PathBuf,
+    pub(crate) nginx_modules: PathBuf,
+    pub(crate) caddy: PathBuf,
+}
+
+impl Proxies {
+    const PACKAGES: [&str; 3] = ["nginx", "libnginx-mod-http-headers-more-filter", "caddy"];
+
+    fn below(folder: &Path) -> Self {
+        Self {
+            nginx: folder.join("usr/sbin/nginx"),
+            nginx_modules: folder.join("usr/lib/nginx/modules"),
+            caddy: folder.join("usr/bin/caddy"),
+        }
+    }
+
+    fn are_there(&self) -> bool {
+        let module = self.nginx_modules.join("ngx_http_headers_more_filter_module.so");
+        self.nginx.exists() && self.caddy.exists() && module.exists()
+    }
+}
+
+/// The proxies of this machine. If one is missing, Debian's packages are unpacked under `target/` and not
+/// installed: installing would start two services. The libraries that they need are there wherever git and
+/// Chromium are.
+pub(crate) fn proxies() -> Result<Proxies> {
+    let installed = Proxies::below(Path::new("/"));
+    if installed.are_there() {
+        return Ok(installed);
+    }
+    let folder = root().join("target/debian");
+    let unpacked = Proxies::below(&folder);
+    if !unpacked.are_there() {
+        let packages = Proxies::PACKAGES.join(" ");
+        if !sh("sh", &["-c", "command -v apt-get && command -v dpkg-deb"]).succeeds() {
+            bail!("please install: {packages}");
+        }
+        std::fs::create_dir_all(&folder)?;
+        let download = format!("apt-get download -qq {packages}");
+        let line = format!(
+            "rm -f *.deb && {{ {download} || {{ {}apt-get update -qq && {download}; }}; }} && \
+             for package in *.deb; do dpkg-deb -x \"$package\" . || exit; done",
+            sudo()
+        );
+        sh("sh", &["-c", &line]).dir("target/debian").run()?;
+    }
+    if !sh(&unpacked.nginx.to_string_lossy(), &["-v"]).succeeds() {
+        bail!(
+            "nginx of {} does not run here; please install: {}",
+            folder.display(),
+            Proxies::PACKAGES.join(" ")
+        );
+    }
+    Ok(unpacked)
 }
 
 /// Another issuer: the packages of `tests/issuers`.
@@ -66,10 +135,14 @@ fn debian_packages(packages: &[&str]) -> Result<()> {
     if !sh("sh", &["-c", "command -v apt-get"]).succeeds() {
         bail!("please install: {}", packages.join(" "));
     }
-    let sudo = if sh("sh", &["-c", "test \"$(id -u)\" = 0"]).succeeds() { "" } else { "sudo " };
+    let sudo = sudo();
     let line = format!(
         "{sudo}apt-get update -qq && {sudo}env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y {}",
         packages.join(" ")
     );
     sh("sh", &["-c", &line]).run()
+}
+
+fn sudo() -> &'static str {
+    if sh("sh", &["-c", "test \"$(id -u)\" = 0"]).succeeds() { "" } else { "sudo " }
 }

@@ -21,10 +21,15 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// The development page's scripts, checked as TypeScript checks JavaScript.
+/// The scripts of the development page and of the example behind the gateway, checked as TypeScript checks
+/// JavaScript.
 fn page_types() -> Result<()> {
     install::browser()?;
-    sh("npx", &["--no-install", "tsc", "--project", "."]).dir("tests/browser").run()
+    install::gateway_app()?;
+    for folder in ["tests/browser", "examples/gateway/app"] {
+        sh("npx", &["--no-install", "tsc", "--project", "."]).dir(folder).run()?;
+    }
+    Ok(())
 }
 
 /// Known vulnerabilities, where the database can be reached; else one line says that they were skipped.

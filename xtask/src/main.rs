@@ -14,13 +14,13 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test [--long]   every test in short rounds; --long: the full counts (about an hour)
-       [--only rust|issuers|browser|api]
+       [--only rust|issuers|browser|gateway|api]
   lint            formatting, clippy, generated files, licences, the page's types
   generate        write the generated files under docs/ again
   bench [ARGS]    CPU time per operation of this build; `cargo xtask bench --help`
 
 Each installs what it needs beyond a Rust toolchain and a C compiler: Debian packages, npm
-packages under tests/browser/node_modules, Python packages under target/.";
+packages in node_modules folders, Python packages, nginx and Caddy under target/.";
 
 fn main() -> ExitCode {
     match run() {

@@ -3,6 +3,7 @@
 use crate::install;
 use crate::sh::{Sh, cargo, root, sh};
 use anyhow::{Result, bail};
+use std::path::PathBuf;
 
 /// What to run.
 pub(crate) struct Options {
@@ -23,8 +24,8 @@ impl Options {
             }
         }
         match options.only.as_deref() {
-            None | Some("rust" | "issuers" | "browser" | "api") => Ok(options),
-            Some(other) => bail!("--only takes rust, issuers, browser or api, not {other}"),
+            None | Some("rust" | "issuers" | "browser" | "gateway" | "api") => Ok(options),
+            Some(other) => bail!("--only takes rust, issuers, browser, gateway or api, not {other}"),
         }
     }
 
@@ -51,6 +52,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     if options.wants("browser") {
         browser(&mut tally)?;
+    }
+    if options.wants("gateway") {
+        gateway(&mut tally)?;
     }
     if options.wants("api") {
         api(options, &mut tally)?;
@@ -99,16 +103,37 @@ fn count(line: &str, word: &str) -> u32 {
 /// The development page in Chromium, against the real binary.
 fn browser(tally: &mut Tally) -> Result<()> {
     install::browser()?;
+    node_tests("tests/browser", &["page.test.mjs"], &[], tally)
+}
+
+/// The example app behind the real nginx and Caddy, and in Chromium.
+fn gateway(tally: &mut Tally) -> Result<()> {
+    install::browser()?;
+    install::gateway_app()?;
+    let proxies = install::proxies()?;
+    let env = [
+        ("NGINX_BIN", proxies.nginx),
+        ("NGINX_MODULES", proxies.nginx_modules),
+        ("CADDY_BIN", proxies.caddy),
+    ];
+    node_tests("tests/gateway", &["gateway.test.mjs", "browser.test.mjs"], &env, tally)
+}
+
+/// Runs tests of Node against the real binary, and counts them.
+fn node_tests(folder: &str, files: &[&str], env: &[(&str, PathBuf)], tally: &mut Tally) -> Result<()> {
     cargo(&["build", "--package", "reseal", "--locked"]).run()?;
+    let args = [&["--test", "--test-reporter=spec"], files].concat();
+    let binary = root().join("target/debug/reseal");
+    let mut command = sh("node", &args).dir(folder).env("RESEAL_BIN", &binary.to_string_lossy());
+    for (name, path) in env {
+        command = command.env(name, &path.to_string_lossy());
+    }
     let mut counts = (0, 0);
-    let good = sh("node", &["--test", "--test-reporter=spec", "page.test.mjs"])
-        .dir("tests/browser")
-        .env("RESEAL_BIN", &root().join("target/debug/reseal").to_string_lossy())
-        .watch(|line| {
-            let number = |word: &str| line.split_once(word).and_then(|(_, n)| n.trim().parse().ok());
-            counts.0 = number("ℹ pass ").unwrap_or(counts.0);
-            counts.1 = number("ℹ fail ").unwrap_or(counts.1);
-        })?;
+    let good = command.watch(|line| {
+        let number = |word: &str| line.split_once(word).and_then(|(_, n)| n.trim().parse().ok());
+        counts.0 = number("ℹ pass ").unwrap_or(counts.0);
+        counts.1 = number("ℹ fail ").unwrap_or(counts.1);
+    })?;
     tally.passed += counts.0;
     tally.failed += if good { counts.1 } else { counts.1.max(1) };
     Ok(())

@@ -36,7 +36,7 @@ const notes = [];
 /** @type {Record<string, (ctx: Koa.Context) => unknown>} */
 const routes = {
   'GET /': (ctx) => {
-    ctx.set('Content-Security-Policy', "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'");
+    ctx.set('Content-Security-Policy', "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'");
     ctx.type = 'html';
     ctx.body = claimsPage(ctx.state.user);
   },
