@@ -100,6 +100,7 @@ pub struct UnfitClaims(());
 impl UnfitClaims {
     /// Notes in the log that `C` did not fit. The message of serde may quote a value, so its kind is all that is
     /// logged.
+    #[cfg(feature = "axum")]
     pub(crate) fn log<C>(error: &serde_json::Error) -> Self {
         tracing::error!(
             claims = std::any::type_name::<C>(),

@@ -43,13 +43,14 @@ impl FromRef<App> for Verifier {
     }
 }
 
-/// The service.
-pub fn app(verifier: Verifier) -> Router {
+/// The service. A request waits so long for a newer token at most.
+pub fn app(verifier: Verifier, renewal_timeout: Duration) -> Router {
     // One layer, made once: its clones share their calls to the authority.
     let signed_in = VerifyLayer::new(verifier.clone())
         .scope("notes:read")
         .sliding(true)
         .on_stale(OnStale::Renew)
+        .renewal_timeout(renewal_timeout)
         .realm("notes");
     let to_write = RequireLayer::new(Requirements::new().scope("notes:write"));
 

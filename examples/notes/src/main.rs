@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result, bail};
 use reseal_verify::{OnFeedLost, Verifier};
 use serde::Deserialize;
 use std::env;
+use std::time::Duration;
 
 /// The credentials of this service, as `reseal clients add --confidential --json` prints them.
 #[derive(Deserialize)]
@@ -36,9 +37,10 @@ async fn main() -> Result<()> {
         .build()
         .await?;
 
+    let app = notes::app(verifier, Duration::from_secs(2));
     let listener = tokio::net::TcpListener::bind(setting("NOTES_LISTEN", "127.0.0.1:4001")).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    axum::serve(listener, notes::app(verifier)).with_graceful_shutdown(stopped()).await?;
+    axum::serve(listener, app).with_graceful_shutdown(stopped()).await?;
     Ok(())
 }
 

@@ -46,7 +46,8 @@ impl World {
             .unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = notes::app(verifier.clone());
+        // Longer than any loaded machine needs; a request as a whole has 30 s.
+        let app = notes::app(verifier.clone(), Duration::from_secs(25));
         tokio::spawn(async move { axum::serve(listener, app).await });
         let world = Self { authority, verifier, clock, url };
         world.catch_up().await;

@@ -60,6 +60,10 @@ async fn a_day_with_the_notes() {
     authority.turn_on_phone(&laptop).await;
     eventually("the phone number shows", async || {
         let me = notes.ask(Method::GET, "/me", &token, None).await;
+        if me.status == 503 {
+            // A machine so slow that the renewal took too long.
+            return false;
+        }
         assert_eq!(me.status, 200, "{}", me.body);
         let shows = me.body["phone_number"] == PHONE;
         assert_eq!(shows, me.renewed().is_some(), "never the one without the other");
