@@ -40,7 +40,7 @@ impl TokenCache {
     pub(crate) fn new(entries: usize) -> Self {
         let entries = entries.min(MAX_ENTRIES);
         let ways = entries.min(WAYS);
-        let sets = if ways == 0 { 0 } else { entries / ways };
+        let sets = entries.checked_div(ways).unwrap_or(0);
         // A set takes memory with its first entry.
         Self { sets: (0..sets).map(|_| Mutex::default()).collect(), ways }
     }

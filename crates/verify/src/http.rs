@@ -97,7 +97,7 @@ pub(crate) fn form_encode(text: &str, onto: &mut String) {
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'*' | b'-' | b'.' | b'_' => {
-                onto.push(char::from(byte))
+                onto.push(char::from(byte));
             }
             b' ' => onto.push('+'),
             _ => {

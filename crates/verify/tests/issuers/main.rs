@@ -32,7 +32,10 @@ struct Issuer {
 impl Issuer {
     async fn start() -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/issuers");
-        assert!(folder.join("node_modules").exists(), "run `cargo xtask test --only issuers`, which installs its packages");
+        assert!(
+            folder.join("node_modules").exists(),
+            "run `cargo xtask test --only issuers`, which installs its packages"
+        );
         let mut process = Command::new("node")
             .arg("server.mjs")
             .current_dir(folder)

@@ -41,18 +41,22 @@ impl Served {
         let (introspections, away) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let (count, is_away) = (Arc::clone(&introspections), Arc::clone(&away));
         let router = reseal_server::router::router(&authority.app)
-            .layer(axum::middleware::from_fn(move |request: axum::extract::Request, next: axum::middleware::Next| {
-                if request.uri().path() == "/oauth/introspect" {
-                    count.fetch_add(1, Ordering::SeqCst);
-                }
-                let gone = is_away.load(Ordering::SeqCst);
-                async move {
-                    if gone {
-                        return axum::response::IntoResponse::into_response(StatusCode::SERVICE_UNAVAILABLE);
+            .layer(axum::middleware::from_fn(
+                move |request: axum::extract::Request, next: axum::middleware::Next| {
+                    if request.uri().path() == "/oauth/introspect" {
+                        count.fetch_add(1, Ordering::SeqCst);
                     }
-                    next.run(request).await
-                }
-            }))
+                    let gone = is_away.load(Ordering::SeqCst);
+                    async move {
+                        if gone {
+                            return axum::response::IntoResponse::into_response(
+                                StatusCode::SERVICE_UNAVAILABLE,
+                            );
+                        }
+                        next.run(request).await
+                    }
+                },
+            ))
             .layer(Extension(Peer(IpAddr::from([127, 0, 0, 1]))));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { authority, url, introspections, away }
@@ -108,7 +112,11 @@ async fn its_keys_rotate_without_anybody_noticing() {
     let verifier = served.builder().build().await.unwrap();
     let old = access_token(&served.authority.login("fixed", "alice").await);
     let old_kid = verifier.verify(&old).await.unwrap().key_id().unwrap().to_owned();
-    served.authority.post("/v1/admin/keys/rotate", &served.admin().await, Value::Null).await.expect(StatusCode::OK);
+    served
+        .authority
+        .post("/v1/admin/keys/rotate", &served.admin().await, Value::Null)
+        .await
+        .expect(StatusCode::OK);
     // It signs once no verifier can hold a set without it.
     let mut kid = old_kid.clone();
     for _ in 0..48 {
@@ -168,7 +176,8 @@ async fn the_askers_secret_may_have_any_character_and_a_wrong_one_is_no_verdict(
     let served = Served::start().await;
     served.authority.user("alice").await;
     let secret = "a b:c%&+=/é~ and enough of it";
-    let mut client = (*served.authority.app.client(&SERVICE.parse().unwrap()).await.unwrap().unwrap()).clone();
+    let mut client =
+        (*served.authority.app.client(&SERVICE.parse().unwrap()).await.unwrap().unwrap()).clone();
     client.id = "asker.1".parse().unwrap();
     client.secret_hash = Some(SecretHash::of(secret));
     client.introspect = true;
@@ -189,7 +198,8 @@ async fn tokens_for_others_are_inactive_to_an_asker_with_an_audience() {
     let served = Served::start().await;
     served.authority.user("alice").await;
     let token = access_token(&served.authority.login("sliding", "alice").await);
-    let mut client = (*served.authority.app.client(&SERVICE.parse().unwrap()).await.unwrap().unwrap()).clone();
+    let mut client =
+        (*served.authority.app.client(&SERVICE.parse().unwrap()).await.unwrap().unwrap()).clone();
     client.id = "stock".parse().unwrap();
     client.secret_hash = Some(SecretHash::of("the secret of stock"));
     (client.introspect, client.audience) = (true, vec!["https://stock.test".to_owned()]);

@@ -103,7 +103,8 @@ async fn a_thousand_tokens_of_a_new_key_cost_one_fetch() {
     issuer.change(|answers| answers.gated = true);
     let tasks: Vec<_> = (0..1000)
         .map(|n| {
-            let (verifier, token) = (verifier.clone(), sign(&new, &with(issuer.url(), json!({ "jti": n.to_string() }))));
+            let (verifier, token) =
+                (verifier.clone(), sign(&new, &with(issuer.url(), json!({ "jti": n.to_string() }))));
             tokio::spawn(async move { verifier.verify(&token).await })
         })
         .collect();
@@ -121,7 +122,10 @@ async fn a_flood_of_made_up_keys_costs_one_fetch_and_hurts_nobody() {
     let issuer = Issuer::start(&[&good]).await;
     let verifier = builder(issuer.url()).0.key_cooldown(Duration::from_secs(3600)).build().await.unwrap();
     let honest = sign(&good, &claims(issuer.url()));
-    let (_, rest) = sign(&forger, &claims(issuer.url())).split_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let (_, rest) = sign(&forger, &claims(issuer.url()))
+        .split_once('.')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
     for n in 0..500 {
         use base64::Engine as _;
         let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": format!("made up {n}") }).to_string();
@@ -156,8 +160,18 @@ async fn old_keys_go_on_while_the_authority_is_away_and_an_unknown_one_cannot_be
         (302, serde_json::to_string(&set(&[&new])).unwrap()),
     ] {
         issuer.change(|answers| answers.keys = broken.clone());
-        assert_eq!(verifier.verify(&sign(&new, &claims(issuer.url()))).await.err(), KEYS_AWAY, "{}", broken.0);
-        assert!(verifier.verify(&sign(&good, &with(issuer.url(), json!({ "jti": broken.0.to_string() })))).await.is_ok());
+        assert_eq!(
+            verifier.verify(&sign(&new, &claims(issuer.url()))).await.err(),
+            KEYS_AWAY,
+            "{}",
+            broken.0
+        );
+        assert!(
+            verifier
+                .verify(&sign(&good, &with(issuer.url(), json!({ "jti": broken.0.to_string() }))))
+                .await
+                .is_ok()
+        );
     }
     issuer.publish(&[&good, &new]);
     let token = sign(&new, &claims(issuer.url()));

@@ -56,7 +56,9 @@ fn parts_of_different_tokens_do_not_go_together() {
                 assert!(!accepts(&mixed.join(".")));
             }
         }
-        for text in [format!("{one}."), format!(".{one}"), format!("{one}="), format!(" {one}"), format!("{one}\n")] {
+        for text in
+            [format!("{one}."), format!(".{one}"), format!("{one}="), format!(" {one}"), format!("{one}\n")]
+        {
             assert!(!accepts(&text));
         }
     }

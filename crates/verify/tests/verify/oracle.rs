@@ -25,7 +25,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let builder = Verifier::builder(ISSUER).audience(AUDIENCE).leeway(Duration::from_secs(30)).cache(0);
     let verifier = runtime.block_on(builder.keys(given(&[&key])).build()).unwrap();
     let jwk = serde_json::to_value(&set(&[&key]).keys[0]).unwrap();
-    let decoding = DecodingKey::from_ec_components(jwk["x"].as_str().unwrap(), jwk["y"].as_str().unwrap()).unwrap();
+    let decoding =
+        DecodingKey::from_ec_components(jwk["x"].as_str().unwrap(), jwk["y"].as_str().unwrap()).unwrap();
     World { runtime, verifier, key, decoding }
 });
 
@@ -48,7 +49,9 @@ fn offset() -> impl Strategy<Value = i64> {
     (-90..90_i64).prop_filter("a boundary", |offset| (offset.abs() - LEEWAY).abs() > 5)
 }
 
-fn maybe<T: std::fmt::Debug + Clone + 'static>(strategy: impl Strategy<Value = T> + 'static) -> impl Strategy<Value = Option<T>> {
+fn maybe<T: std::fmt::Debug + Clone + 'static>(
+    strategy: impl Strategy<Value = T> + 'static,
+) -> impl Strategy<Value = Option<T>> {
     proptest::option::weighted(0.85, strategy)
 }
 

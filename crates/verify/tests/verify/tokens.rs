@@ -56,7 +56,6 @@ async fn each_rule_refuses_what_it_should() {
         (json!({ "aud": "other" }), VerifyError::Audience),
         (json!({ "aud": [] }), VerifyError::Audience),
         (json!({ "exp": NOW - 5 }), VerifyError::Expired),
-        (json!({ "exp": NOW - 5 + 0 }), VerifyError::Expired),
         (json!({ "nbf": NOW + 6 }), VerifyError::NotYetValid),
         (json!({ "nbf": NOW as f64 + 5.5 }), VerifyError::NotYetValid),
     ] {
@@ -105,13 +104,11 @@ async fn a_cached_token_dies_at_the_same_second() {
 async fn the_type_and_the_algorithm_are_checked_before_the_signature() {
     let (ours, other) = (key(Algorithm::Es256), key(Algorithm::Rs256));
     let keys = given(&[&ours, &other]);
-    let verifier =
-        builder(ISSUER).0.algorithms([Algorithm::Es256]).keys(keys.clone()).build().await.unwrap();
+    let verifier = builder(ISSUER).0.algorithms([Algorithm::Es256]).keys(keys.clone()).build().await.unwrap();
     let got = verify(&verifier, &sign(&other, &claims(ISSUER))).await;
     assert_eq!(got.err(), Some(VerifyError::Algorithm(Algorithm::Rs256)));
-    let typed = |typ: &str| {
-        ours.sign(typ, claims(ISSUER).to_string().as_bytes(), &crate::support::random()).unwrap()
-    };
+    let typed =
+        |typ: &str| ours.sign(typ, claims(ISSUER).to_string().as_bytes(), &crate::support::random()).unwrap();
     assert_eq!(verify(&verifier, &typed("JWT")).await.err(), Some(VerifyError::Type));
     assert!(verify(&verifier, &typed("Application/AT+JWT")).await.is_ok());
     let jwt = builder(ISSUER).0.types(["application/JWT"]).keys(keys.clone()).build().await.unwrap();
@@ -134,7 +131,10 @@ async fn duplicates_depth_and_length_are_refused_without_a_panic() {
         assert!(token.claims::<serde_json::Value>().is_err());
     }
     for bad in ["", "null", "[]", "\"x\"", "{", "\u{feff}{}"] {
-        assert!(matches!(verify(&verifier, &sign_text(&key, bad)).await, Err(VerifyError::Claims(_))), "{bad}");
+        assert!(
+            matches!(verify(&verifier, &sign_text(&key, bad)).await, Err(VerifyError::Claims(_))),
+            "{bad}"
+        );
     }
     let not_utf8 = key.sign("at+jwt", b"{\"x\":\"\xff\"}", &crate::support::random()).unwrap();
     assert!(matches!(verify(&verifier, &not_utf8).await, Err(VerifyError::Claims(_))));
@@ -173,9 +173,15 @@ async fn settings_that_contradict_each_other_are_refused() {
     assert!(matches!(refused(good().leeway(Duration::from_millis(1500))).await, BuildError::Leeway(_)));
     assert_eq!(refused(good().feed(OnFeedLost::Refuse)).await, BuildError::FeedWithoutClient);
     assert_eq!(refused(good().keys(given(&[]))).await, BuildError::NoKeys);
-    for issuer in
-        ["", "orders", "http://auth.test", "https://auth.test?x", "https://auth.test#x", "ftp://auth.test", "https://a:b@c.test"]
-    {
+    for issuer in [
+        "",
+        "orders",
+        "http://auth.test",
+        "https://auth.test?x",
+        "https://auth.test#x",
+        "ftp://auth.test",
+        "https://a:b@c.test",
+    ] {
         let error = refused(Verifier::builder(issuer).audience(AUDIENCE)).await;
         assert!(matches!(error, BuildError::Issuer(_)), "{issuer}");
     }
