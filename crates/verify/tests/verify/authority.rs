@@ -9,7 +9,7 @@ use http::StatusCode;
 use reseal_core::client::SecretHash;
 use reseal_core::user::UserPatch;
 use reseal_server::http::caller::Peer;
-use reseal_verify::{Builder, Clock, Unavailable, Verifier, VerifyError};
+use reseal_verify::{Builder, Clock, OnFeedLost, Unavailable, Verifier, VerifyError};
 use serde_json::Value;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,6 +22,10 @@ struct Served {
     url: String,
     introspections: Arc<AtomicUsize>,
     away: Arc<AtomicBool>,
+    /// The feed takes no new readers.
+    feed_away: Arc<AtomicBool>,
+    /// Introspections wait for it.
+    held: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug)]
@@ -39,15 +43,23 @@ impl Served {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let authority = TestAuthority::with(|config| config.issuer = Some(url.clone())).await;
         let (introspections, away) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let (count, is_away) = (Arc::clone(&introspections), Arc::clone(&away));
+        let feed_away = Arc::new(AtomicBool::new(false));
+        let no_feed = Arc::clone(&feed_away);
+        let held = Arc::new(tokio::sync::Mutex::new(()));
+        let (count, is_away, gate) = (Arc::clone(&introspections), Arc::clone(&away), Arc::clone(&held));
         let router = reseal_server::router::router(&authority.app)
             .layer(axum::middleware::from_fn(
                 move |request: axum::extract::Request, next: axum::middleware::Next| {
-                    if request.uri().path() == "/oauth/introspect" {
+                    let asks = request.uri().path() == "/oauth/introspect";
+                    if asks {
                         count.fetch_add(1, Ordering::SeqCst);
                     }
-                    let gone = is_away.load(Ordering::SeqCst);
+                    let (gone, gate) = (is_away.load(Ordering::SeqCst), Arc::clone(&gate));
+                    let gone = gone || (no_feed.load(Ordering::SeqCst) && request.uri().path() == "/v1/feed");
                     async move {
+                        if asks {
+                            drop(gate.lock().await);
+                        }
                         if gone {
                             return axum::response::IntoResponse::into_response(
                                 StatusCode::SERVICE_UNAVAILABLE,
@@ -59,7 +71,7 @@ impl Served {
             ))
             .layer(Extension(Peer(IpAddr::from([127, 0, 0, 1]))));
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { authority, url, introspections, away }
+        Self { authority, url, introspections, away, feed_away, held }
     }
 
     fn builder(&self) -> Builder {
@@ -209,4 +221,37 @@ async fn tokens_for_others_are_inactive_to_an_asker_with_an_audience() {
     // Its own check accepts what it was told to accept; the authority knows whom the token is for.
     assert!(verifier.verify(&token).await.is_ok());
     assert_eq!(verifier.check_with_authority(&token).await.err(), Some(VerifyError::Inactive));
+}
+
+#[tokio::test]
+async fn while_the_feed_is_lost_the_authority_is_asked_once_per_token() {
+    let served = Served::start().await;
+    served.authority.user("alice").await;
+    let verifier = served.builder().feed(OnFeedLost::Introspect).build().await.unwrap();
+    eventually("a feed", async || verifier.freshness().is_caught_up()).await;
+    let login = served.authority.login("sliding", "alice").await;
+    let token = access_token(&login);
+    assert!(verifier.verify(&token).await.is_ok());
+    assert_eq!(served.introspections.load(Ordering::SeqCst), 0, "the feed is there");
+
+    served.feed_away.store(true, Ordering::SeqCst);
+    verifier.freshness().lose();
+    let hold = served.held.lock().await;
+    let tasks: Vec<_> = (0..200)
+        .map(|_| {
+            let (verifier, token) = (verifier.clone(), token.clone());
+            tokio::spawn(async move { verifier.verify(&token).await })
+        })
+        .collect();
+    eventually("a question", async || served.introspections.load(Ordering::SeqCst) > 0).await;
+    drop(hold);
+    for task in tasks {
+        assert_eq!(task.await.unwrap().err(), None);
+    }
+    assert_eq!(served.introspections.load(Ordering::SeqCst), 1);
+
+    let other = access_token(&served.authority.login("sliding", "alice").await);
+    served.away.store(true, Ordering::SeqCst);
+    let away = Some(VerifyError::Unavailable(Unavailable::Introspection));
+    assert_eq!(verifier.verify(&other).await.err(), away, "never a verdict without an answer");
 }
