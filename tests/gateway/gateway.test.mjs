@@ -16,8 +16,8 @@ let admin;
 let authorityPort;
 
 before(async () => {
-  authorityPort = await freePort();
-  authority = await startAuthority({ listen: `127.0.0.1:${authorityPort}` });
+  authority = await startAuthority();
+  authorityPort = new URL(authority.issuer).port;
   admin = new Administrator(authority);
   app = await startApp(authority.issuer);
 });
@@ -247,12 +247,10 @@ for (const kind of ['nginx', 'caddy']) {
         [`x__Host-reseal=1; reseal2=2; xreseal=3; ${cookie}; __Host-reseal2=4; __host-reseal=5; a=reseal=6`, 'x__Host-reseal=1; reseal2=2; xreseal=3; __Host-reseal2=4; __host-reseal=5; a=reseal=6'],
         [`a="b c"; ${cookie}; empty=; =x; bare`, 'a="b c"; empty=; =x; bare'],
       ];
-      const tidy = (text) => text?.split(';').map((pair) => pair.trim()).filter(Boolean).join('; ');
       for (const [sent, kept] of cases) {
         const answer = await ask(proxy.origin, '/api/headers', { headers: { cookie: sent } });
         assert.equal(answer.status, 200, sent);
-        const got = (received(answer).get('cookie') ?? []).join('; ') || undefined;
-        assert.equal(tidy(got), tidy(kept), sent);
+        assert.equal(received(answer).get('cookie')?.join('; '), kept, sent);
       }
       // As many as a header holds, several headers, odd spaces: whatever arrives, ours is not in it.
       const odd = [[cookie, ...Array(100).fill(planted), 'a=1'].join('; '), [`a=1`, cookie, planted], [`b=1;;;\t ${cookie} ; c=2`], `${cookie};${';'.repeat(6000)}a=1`, `${cookie}; a=${' '.repeat(6000)}1`];
@@ -301,7 +299,7 @@ for (const kind of ['nginx', 'caddy']) {
     });
 
     test('nothing else of the authority can be reached, however the path is written', async () => {
-      const { visitor } = await signedIn('paths');
+      const { visitor, user } = await signedIn('paths');
       const paths = [
         '/gateway/verify', '/gateway/verify/', '/gateway/verify?x', '/gateway//verify', '/gateway/./verify', '/gateway/%76erify', '/gateway', '/gateway/', '/Gateway/verify', '/gateway/assets/../verify',
         '/gateway/assets/..%2fverify', '/gateway/assets/%2e%2e/verify', '/gateway/internal/verify', '//gateway/verify', '/login/../gateway/verify', '/login/..%2fgateway%2fverify',
@@ -310,21 +308,37 @@ for (const kind of ['nginx', 'caddy']) {
         '/dev/outbox', '/dev/config.json', '/dev/clock', '/%64ev/outbox', '//dev/outbox', '/dev%2foutbox', '/metrics', '/metrics/', '/health/live', '/health/ready', '/openapi.json', '/jwks.json', '/.well-known/oauth-authorization-server',
         '/oauth/token', '/oauth/introspect', '/oauth/revoke', '/login/../oauth/token', '/logout/../metrics', '/login%2f..%2fmetrics', '/login/%2e%2e/metrics', '/login\\..\\metrics', '/login?/../metrics', '/page.css',
       ];
+      // The app answers; or the proxy; or the authority that it knows no such path. Strangers may be told to sign in.
+      const judge = (answer, where, knocks) => {
+        assert.equal(answer.headers.authorization, undefined, where);
+        assert.equal(answer.headers['x-auth-subject'], undefined, where);
+        if (answer.headers['x-served-by'] === 'app' || (knocks && answer.status === 401)) return;
+        assert.ok([400, 404].includes(answer.status), where);
+        if (answer.headers['content-type']?.startsWith('application/json')) assert.equal(answer.json().error, 'not_found', where);
+      };
       for (const path of paths) {
         for (const visit of [visitor, browser()]) {
           const answer = await visit.ask(path, { headers: { accept: 'application/json' } });
           const where = `${path}: ${answer.status} ${answer.text.slice(0, 200)}`;
-          // Served by the app, refused here, or at most the authority's own 404 or 400 for a path that it does not know.
-          if (answer.headers['x-served-by'] === 'app') continue;
           if (path.startsWith('/login?')) assert.ok(answer.status === 303 ? answer.headers.location === '/' : /<form/.test(answer.text), where);
-          else assert.ok([400, 401, 404].includes(answer.status), where);
-          assert.equal(answer.headers.authorization, undefined, where);
-          assert.equal(answer.headers['x-auth-subject'], undefined, where);
+          else judge(answer, where, visit !== visitor);
         }
       }
       for (const path of ['/oauth/token', '/dev/clock', '/v1/admin/users', '/v1/sessions/..%2fadmin%2fusers', '/oauth/introspect']) {
         const answer = await visitor.call('POST', path, { advance: 1 });
-        assert.ok(answer.headers['x-served-by'] === 'app' || [400, 401, 404].includes(answer.status), `${path}: ${answer.status} ${answer.text}`);
+        judge(answer, `${path}: ${answer.status} ${answer.text}`, false);
+      }
+      // What begins like the gateway's own is not even asked about.
+      for (const path of ['/gateway', '/gateway/', '/gateway/verify', '/gateway//verify', '//gateway/verify', '/gateway/%76erify', '/gateway/internal/verify']) {
+        const answer = await visitor.ask(path);
+        assert.equal(answer.status, 404, path);
+        assert.equal(answer.headers['x-served-by'], undefined, path);
+      }
+      // What the proxy reads is what the authority gets. (Caddy leaves needless escapes as they are; the authority knows none.)
+      for (const path of ['/v1//me', '/v1/./me', '/v1/session/../me', ...(kind === 'nginx' ? ['/v1/%6de'] : [])]) {
+        const answer = await visitor.call('GET', path);
+        assert.equal(answer.status, 200, path);
+        assert.equal(answer.json().sub, user.sub, path);
       }
       // And what is meant for the front end can be.
       for (const path of ['/v1/me', '/v1/session', '/v1/sessions', '/login', '/logout']) assert.notEqual((await visitor.call('GET', path)).headers['x-served-by'], 'app', path);
@@ -390,7 +404,9 @@ for (const kind of ['nginx', 'caddy']) {
         }
         assert.ok([502, 503].includes((await ask(proxy.origin, '/api/me')).status), 'nor is a stranger told to sign in');
       } finally {
-        authority = await startAuthority({ folder: authority.folder, listen: `127.0.0.1:${authorityPort}` });
+        // Somebody may hold the port for a moment: any connection from this machine can be given it.
+        const { folder } = authority;
+        authority = await until('the authority is back', () => startAuthority({ folder, listen: `127.0.0.1:${authorityPort}` }).catch(() => undefined));
       }
       await listening(authorityPort);
       await until('the session works again', async () => (await visitor.call('GET', '/api/me')).status === 200);
