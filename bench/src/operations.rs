@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::server::{Server, now};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use serde_json::{Value, json};
 use std::fmt;
@@ -19,6 +19,8 @@ pub(crate) enum Operation {
     Renew,
     /// `GET /v1/session` with a session cookie.
     Cookie,
+    /// `GET /gateway/verify` with a session cookie, as a proxy asks.
+    Gateway,
     /// `GET /v1/session` with an access token.
     VerifyOwn,
     /// `POST /v1/session` with a password.
@@ -53,6 +55,7 @@ impl Operation {
             "refresh" => Self::Refresh,
             "renew" => Self::Renew,
             "cookie" => Self::Cookie,
+            "gateway" => Self::Gateway,
             "verify-own" => Self::VerifyOwn,
             "login" => Self::Login,
             _ => return None,
@@ -101,7 +104,7 @@ impl Operation {
     ) -> Result<Step> {
         let kind = match self {
             Self::Refresh => "refresh",
-            Self::Cookie => "cookie",
+            Self::Cookie | Self::Gateway => "cookie",
             Self::Renew | Self::VerifyOwn | Self::Login => "sliding",
         };
         let client_id = text(&server.dev["clients"][kind]["client_id"])?;
@@ -116,11 +119,15 @@ impl Operation {
         let started = answer.json(201)?;
         Ok(match self {
             Self::Refresh => Step::Refresh { client_id, refresh_token: text(&started["refresh_token"])? },
-            Self::Cookie => {
+            Self::Cookie | Self::Gateway => {
                 let cookie =
                     answer.headers.get("set-cookie").and_then(|c| c.to_str().ok()).context("no cookie")?;
                 let pair = cookie.split(';').next().unwrap_or_default().to_owned();
-                Step::Get { name: "cookie", value: pair }
+                if self == Self::Gateway {
+                    Step::Gateway { cookie: pair }
+                } else {
+                    Step::Get { name: "cookie", value: pair }
+                }
             }
             _ => {
                 let bearer = format!("Bearer {}", text(&started["access_token"])?);
@@ -142,6 +149,7 @@ impl Operation {
 /// The next request of a loop.
 enum Step {
     Refresh { client_id: String, refresh_token: String },
+    Gateway { cookie: String },
     Get { name: &'static str, value: String },
     Post { path: &'static str, bearer: Option<String>, body: String, status: u16 },
 }
@@ -155,6 +163,13 @@ impl Step {
                 let form = [("content-type", "application/x-www-form-urlencoded")];
                 let answer = client.post("/oauth/token", &form, body).await?.json(200)?;
                 *refresh_token = text(&answer["refresh_token"])?;
+            }
+            Self::Gateway { cookie } => {
+                let headers = [("cookie", cookie.as_str()), ("x-original-method", "GET")];
+                let answer = client.get("/gateway/verify", &headers).await?;
+                if answer.status != 200 || !answer.headers.contains_key("authorization") {
+                    bail!("{} instead of 200 and a token", answer.status);
+                }
             }
             Self::Get { name, value } => {
                 client.get("/v1/session", &[(name, value)]).await?.json(200)?;

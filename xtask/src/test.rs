@@ -100,10 +100,10 @@ fn count(line: &str, word: &str) -> u32 {
     words.windows(2).find(|pair| pair[1] == word).and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
 }
 
-/// The development page in Chromium, against the real binary.
+/// The development page and the hosted pages in Chromium, against the real binary.
 fn browser(tally: &mut Tally) -> Result<()> {
     install::browser()?;
-    node_tests("tests/browser", &["page.test.mjs"], &[], tally)
+    node_tests("tests/browser", &["page.test.mjs", "login.test.mjs"], &[], tally)
 }
 
 /// The example app behind the real nginx and Caddy, and in Chromium.

@@ -248,6 +248,11 @@ mod tests {
         assert!(error("\n[telemetry]\nsample = 2.0").starts_with("reseal.toml:3: "));
         assert!(error("[users]\nuser_writable = ['roles']").starts_with("reseal.toml:2: "));
         assert!(error("[login]\nburst = 3\nwindow = '0s'").starts_with("reseal.toml:3: login.window: "));
+        let evil = "[gateway]\nclient_id = 'web'\nreturn_to = ['https://app.example', 'http://app.example']";
+        assert!(error(evil).starts_with("reseal.toml:3: gateway.return_to: "), "{}", error(evil));
+        assert!(error("[gateway]\ntitle = ' '").starts_with("reseal.toml:2: gateway.title: "));
+        assert!(error("[gateway]\ntoken_cache_bytes = 1").starts_with("reseal.toml:2: gateway.token_cache"));
+        assert!(error("[gateway]\nclient_id = 'a b'").starts_with("reseal.toml:2: "));
         assert!(error("[login]\nburst = 0").starts_with("reseal.toml:2: "));
     }
 

@@ -71,7 +71,17 @@ impl Signed {
             && young
             && *self.kid == *wanted.kid
             && self.client_changed == changed(wanted.client)
+            && !self.is_of_the_second_of(wanted.client, now)
             && self.scope == *wanted.scope
+    }
+}
+
+impl Signed {
+    /// Whether it was signed in the second in which its client changed, and that second is over. Verifiers
+    /// that read the feed cannot tell such a token from an older one.
+    fn is_of_the_second_of(&self, client: &Client, now: i64) -> bool {
+        let changed = client.updated_at > client.created_at && self.life.iat <= client.updated_at.secs();
+        changed && now > self.life.iat
     }
 }
 

@@ -150,12 +150,12 @@ async fn open(
     form: Result<FormBody<CodeForm>, ApiError>,
 ) -> Result<(Site, Carried, CodeForm), Response> {
     let site = Site::open(app).await?;
-    site.check_origin(app, headers)?;
+    site.check_origin(app, headers).map_err(|page| *page)?;
     let Ok(FormBody(mut form)) = form else {
         let carried = Carried { return_to: None, asked: Asked::default() };
         return Err(LoginPage::after(invalid_challenge(), (&site, &carried), ""));
     };
     let asked = Asked::of_form(form.return_to.take(), form.acr.as_deref(), form.max_age.as_deref());
-    let carried = Carried::check(app, &site, asked)?;
+    let carried = Carried::check(app, &site, asked).map_err(|page| *page)?;
     Ok((site, carried, form))
 }

@@ -55,7 +55,7 @@ pub(super) struct Carried {
 
 impl Carried {
     /// Checks where the link leads; a page that says so when the pages may not send anybody there.
-    pub(super) fn check(authority: &Authority, site: &Site, asked: Asked) -> Result<Self, Response> {
+    pub(super) fn check(authority: &Authority, site: &Site, asked: Asked) -> Result<Self, Box<Response>> {
         match asked.target(&authority.gateway.targets) {
             Ok(return_to) => Ok(Self { return_to, asked }),
             Err(refused) => {
@@ -64,7 +64,7 @@ impl Carried {
                              Nothing was done.";
                 let message =
                     Message::of(site, "An unknown place", words).link("/login", "Sign in without it");
-                Err(message.page(StatusCode::BAD_REQUEST))
+                Err(message.page(StatusCode::BAD_REQUEST).into())
             }
         }
     }
@@ -91,7 +91,7 @@ pub(super) async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Response> {
     let site = Site::open(&app).await?;
-    let carried = Carried::check(&app, &site, Asked::of_query(query.as_deref()))?;
+    let carried = Carried::check(&app, &site, Asked::of_query(query.as_deref())).map_err(|page| *page)?;
     let demand = carried.asked.demand();
     let found = signed_in(&app, &headers).await;
     let (mut username, mut notice) = (String::new(), None);
@@ -168,7 +168,7 @@ pub(super) async fn submit(
     form: Result<FormBody<LoginForm>, ApiError>,
 ) -> Result<Response, Response> {
     let site = Site::open(&app).await?;
-    site.check_origin(&app, &headers)?;
+    site.check_origin(&app, &headers).map_err(|page| *page)?;
     let FormBody(form) = match form {
         Ok(form) => form,
         Err(error) => {
@@ -178,7 +178,7 @@ pub(super) async fn submit(
     };
     let LoginForm { username, password, return_to, acr, max_age } = form;
     let asked = Asked::of_form(return_to, acr.as_deref(), max_age.as_deref());
-    let carried = Carried::check(&app, &site, asked)?;
+    let carried = Carried::check(&app, &site, asked).map_err(|page| *page)?;
     let failed = |error| LoginPage::after(error, (&site, &carried), &username);
     let scope = session_scope(&site.client, None).map_err(failed)?;
     let headers = without_authorization(headers);

@@ -129,7 +129,7 @@ pub(super) async fn submit(
     form: Result<FormBody<LogoutForm>, ApiError>,
 ) -> Result<Response, Response> {
     let site = Site::open(&app).await?;
-    site.check_origin(&app, &headers)?;
+    site.check_origin(&app, &headers).map_err(|page| *page)?;
     let form = form.map(|FormBody(form)| form).unwrap_or_default();
     let asked = Asked::of_form(form.return_to, None, None);
     let return_to = asked.target(&app.gateway.targets).unwrap_or(None);

@@ -57,13 +57,17 @@ impl Site {
 
     /// Refuses a form that was not sent from a page of the app or of the authority: nobody is signed in, or
     /// out, by another site.
-    pub(super) fn check_origin(&self, authority: &Authority, headers: &HeaderMap) -> Result<(), Response> {
+    pub(super) fn check_origin(
+        &self,
+        authority: &Authority,
+        headers: &HeaderMap,
+    ) -> Result<(), Box<Response>> {
         let origins = (&*authority.issuer, self.client.origins.as_slice());
         check_cookie_request(&Method::POST, headers, origins).map_err(|error| {
             let words = "This form was not sent from this site, so nothing was done. Open the page again and \
                          use the form there.";
             let message = Message::new("From another site", words).link("/login", "To the sign-in page");
-            message.answer(error)
+            message.answer(error).into()
         })
     }
 }

@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 #[into_params(parameter_in = Query)]
 struct VerifyQuery {
     /// The least `acr`.
-    #[param(value_type = Option<String>, example = "aal2")]
+    #[param(value_type = Option<String>, pattern = "^aal[12]$", example = "aal2")]
     acr: Option<Acr>,
     /// How many seconds ago the user may have authenticated at most.
     #[param(maximum = 315_360_000)]

@@ -19,6 +19,7 @@ pub struct Gate {
     hold_keys: Mutex<Option<Hold>>,
     log_broken: AtomicBool,
     keys_broken: AtomicBool,
+    sessions_broken: AtomicBool,
 }
 
 type Hold = (oneshot::Sender<()>, oneshot::Receiver<()>);
@@ -37,6 +38,7 @@ impl Gate {
             hold_keys: Mutex::new(None),
             log_broken: AtomicBool::new(false),
             keys_broken: AtomicBool::new(false),
+            sessions_broken: AtomicBool::new(false),
         }
     }
 
@@ -48,6 +50,11 @@ impl Gate {
     /// From now on the keys cannot be read, or they can again.
     pub fn break_keys(&self, broken: bool) {
         self.keys_broken.store(broken, Ordering::SeqCst);
+    }
+
+    /// From now on no session can be read, or they can again.
+    pub fn break_sessions(&self, broken: bool) {
+        self.sessions_broken.store(broken, Ordering::SeqCst);
     }
 
     fn log(&self) -> Result<(), StoreError> {
@@ -99,6 +106,7 @@ impl Store for Gate {
     }
 
     async fn session(&self, id: SessionId) -> Result<Option<Snapshot>, StoreError> {
+        broken(self.sessions_broken.load(Ordering::SeqCst))?;
         self.store.session(id).await
     }
 

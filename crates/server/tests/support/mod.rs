@@ -263,7 +263,13 @@ async fn exchange(router: axum::Router, mut request: Request<Body>) -> Answer {
     let response = router.oneshot(request).await.unwrap();
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
-    let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+    let kind = parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+    let is_page = kind.starts_with(b"text/") || kind.starts_with(b"image/svg");
+    let body = match bytes.is_empty() {
+        true => Value::Null,
+        false if is_page => String::from_utf8(bytes.to_vec()).unwrap().into(),
+        false => serde_json::from_slice(&bytes).unwrap(),
+    };
     Answer { status: parts.status, headers: parts.headers, body }
 }
 

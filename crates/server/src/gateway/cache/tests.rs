@@ -191,6 +191,16 @@ fn whatever_the_token_says_must_still_be_so() {
 }
 
 #[test]
+fn a_token_of_the_second_of_a_change_serves_no_longer_than_that_second() {
+    let mut world = World::new(1 << 20);
+    world.client.updated_at = world.client.created_at + Duration::from_millis(500);
+    assert_eq!(world.ask(0, |_| {}), Found::Miss);
+    assert_eq!(world.ask(0, |_| {}), Found::Hit);
+    assert_eq!(world.ask(1, |_| {}), Found::Miss);
+    assert_eq!(world.ask(2, |_| {}), Found::Hit);
+}
+
+#[test]
 fn sessions_never_get_each_others_tokens() {
     let world = World::new(1 << 20);
     let (first, _) = world.ask_for(SessionId::from_bytes([1; 16]), 0, |_| {});
