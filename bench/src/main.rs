@@ -20,7 +20,7 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 struct Args {
-    /// What to measure: refresh, renew, cookie, verify-own, login, memory, size, verify (default: all but login
+    /// What to measure: refresh, renew, cookie, gateway, verify-own, login, memory, size, verify (default: all but login
     /// and verify). `verify` is a resource server's work, beside its peers, and needs no authority.
     #[arg(value_name = "WHAT")]
     what: Vec<String>,
@@ -59,7 +59,7 @@ async fn run(args: Args) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let data = folder.path().join("data");
     let what: Vec<&str> = if args.what.is_empty() {
-        vec!["memory", "size", "refresh", "renew", "cookie", "verify-own"]
+        vec!["memory", "size", "refresh", "renew", "cookie", "gateway", "verify-own"]
     } else {
         args.what.iter().map(String::as_str).collect()
     };
