@@ -79,7 +79,8 @@ impl Endpoint {
 
     /// Asks for a newer token than this one.
     pub(crate) async fn renew(&self, token: &TokenText) -> Outcome {
-        let Some((http, url)) = &self.target else { return Outcome::Away { retry_after: MAX_RETRY_AFTER } };
+        // No waiting helps: its holder has to renew it himself.
+        let Some((http, url)) = &self.target else { return Outcome::NotYet { renew_at: None } };
         let asked = tokio::time::timeout(self.timeout, ask(http, url.clone(), token));
         asked.await.unwrap_or_else(|_| Err("it took too long".to_owned())).unwrap_or_else(|error| {
             tracing::warn!(error, "the authority could not be asked for a newer token");
@@ -98,7 +99,7 @@ async fn ask(http: &Client, url: Url, token: &TokenText) -> Result<Outcome, Stri
 }
 
 /// The members that matter, of any answer.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 struct Members {
     #[serde(default)]
     renewed: Option<bool>,
@@ -108,6 +109,8 @@ struct Members {
     renew_at: Option<i64>,
     #[serde(default)]
     reason: Option<String>,
+    #[serde(default)]
+    error: Option<String>,
 }
 
 fn read(status: StatusCode, body: &[u8], retry_after: u64) -> Outcome {
@@ -117,9 +120,11 @@ fn read(status: StatusCode, body: &[u8], retry_after: u64) -> Outcome {
             Outcome::Renewed(TokenText::new(token))
         }
         (StatusCode::OK, Ok(Members { renewed: Some(false), renew_at, .. })) => Outcome::NotYet { renew_at },
-        (StatusCode::UNAUTHORIZED, members) => {
-            let reason = members.unwrap_or_default().reason.filter(|r| is_reason(r));
-            Outcome::Refused { reason }
+        // In the authority's own words: a 401 of something in between must sign nobody out.
+        (StatusCode::UNAUTHORIZED, Ok(Members { error: Some(error), reason, .. }))
+            if error == "invalid_token" =>
+        {
+            Outcome::Refused { reason: reason.filter(|r| is_reason(r)) }
         }
         // A client's own token: it has no session to renew.
         (StatusCode::FORBIDDEN, Ok(_)) => Outcome::NotYet { renew_at: None },
@@ -161,7 +166,7 @@ mod tests {
             seen(401, r#"{"error":"invalid_token","reason":"signed_out"}"#),
             "Refused { reason: Some(\"signed_out\") }"
         );
-        assert_eq!(seen(401, "<html>"), "Refused { reason: None }");
+        assert_eq!(seen(401, r#"{"error":"invalid_token"}"#), "Refused { reason: None }");
         assert_eq!(seen(403, r#"{"error":"no_session"}"#), "NotYet { renew_at: None }");
     }
 
@@ -173,6 +178,10 @@ mod tests {
             (200, r#"{"renewed":true}"#),
             (200, r#"{"renewed":true,"access_token":7}"#),
             (302, ""),
+            // Of a proxy in between, or one that took the token away.
+            (401, "<html>"),
+            (401, r#"{"message":"Unauthorized"}"#),
+            (401, r#"{"error":"unauthorized"}"#),
             (403, "<html>blocked</html>"),
             (404, "{}"),
             (429, "{}"),
@@ -184,7 +193,10 @@ mod tests {
 
     #[test]
     fn a_reason_is_a_word() {
-        assert_eq!(seen(401, r#"{"reason":"\" onload="}"#), "Refused { reason: None }");
+        assert_eq!(
+            seen(401, r#"{"error":"invalid_token","reason":"\" onload="}"#),
+            "Refused { reason: None }"
+        );
     }
 
     #[test]

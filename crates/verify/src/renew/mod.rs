@@ -93,7 +93,7 @@ impl Renewer {
             Ok(joined) => joined,
             Err(away) => return Answered { outcome: away, flight: 0, asked_for_me: false },
         };
-        // The task sets a bound to the wait: for its turn, and for the call. If it dies, its sender is dropped.
+        // The task sets a bound to the wait: for its turn, and for the call. If it dies, that ends it.
         let outcome = match answer.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone(),
             Err(_) => None,
@@ -135,15 +135,39 @@ impl Renewer {
         answer: watch::Sender<Option<Outcome>>,
     ) {
         let (endpoint, turns) = (Arc::clone(&self.endpoint), Arc::clone(&self.turns));
-        let flights = Arc::clone(&self.flights);
+        let landing = Landing { flights: Arc::clone(&self.flights), key, number, now, answer };
         tokio::spawn(async move {
             let outcome = match tokio::time::timeout(endpoint.timeout, turns.acquire()).await {
                 Ok(Ok(_turn)) => endpoint.renew(&token).await,
                 _ => Outcome::Away { retry_after: 1 },
             };
-            lock(&flights).end((key, number), &outcome, (Instant::now(), now));
-            answer.send_replace(Some(outcome));
+            landing.land(outcome);
         });
+    }
+}
+
+/// The end of a call, which comes in any case: a task that dies, with its runtime or by a panic, must not leave a
+/// flight behind that never lands.
+struct Landing {
+    flights: Arc<Mutex<Flights>>,
+    key: Key,
+    number: u64,
+    now: i64,
+    answer: watch::Sender<Option<Outcome>>,
+}
+
+impl Landing {
+    fn land(&self, outcome: Outcome) {
+        lock(&self.flights).end((self.key, self.number), &outcome, (Instant::now(), self.now));
+        self.answer.send_replace(Some(outcome));
+    }
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        if self.answer.borrow().is_none() {
+            self.land(Outcome::Away { retry_after: 1 });
+        }
     }
 }
 

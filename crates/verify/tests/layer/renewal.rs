@@ -148,7 +148,13 @@ async fn a_stale_token_goes_through_with_new_claims_or_not_at_all() {
         ((503, json!({})), 503, "temporarily_unavailable", None),
         ((500, json!({})), 503, "temporarily_unavailable", None),
         ((200, json!({ "renewed": false, "renew_at": null })), 401, "invalid_token", Some("claims_changed")),
-        ((401, json!({ "reason": "user_disabled" })), 401, "invalid_token", Some("user_disabled")),
+        ((401, json!({ "message": "no" })), 503, "temporarily_unavailable", None),
+        (
+            (401, json!({ "error": "invalid_token", "reason": "user_disabled" })),
+            401,
+            "invalid_token",
+            Some("user_disabled"),
+        ),
     ] {
         let world = World::new().await;
         let text = answer.1.to_string();
