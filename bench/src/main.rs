@@ -8,6 +8,7 @@ mod client;
 mod fill;
 mod operations;
 mod server;
+mod soak;
 mod verifying;
 
 use anyhow::{Result, bail};
@@ -20,8 +21,9 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 struct Args {
-    /// What to measure: refresh, renew, cookie, gateway, verify-own, login, memory, size, verify (default: all but login
-    /// and verify). `verify` is a resource server's work, beside its peers, and needs no authority.
+    /// What to measure: refresh, renew, cookie, gateway, verify-own, login, memory, size, verify, feed (default: all but login,
+    /// verify and feed). `verify` is a resource server's work, beside its peers, and needs no authority;
+    /// `feed` is how long until many verifiers enforce a change, and whether any is missed.
     #[arg(value_name = "WHAT")]
     what: Vec<String>,
     /// Connections at once, each with a session of its own.
@@ -33,6 +35,21 @@ struct Args {
     /// Sessions to fill the store with before `size` and before the other measurements.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=20_000_000))]
     sessions: u64,
+    /// For `feed`: verifiers that follow it.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    verifiers: u16,
+    /// For `feed`: changes in total.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    changes: u32,
+    /// For `feed`: connections that are cut meanwhile.
+    #[arg(long, default_value_t = 200)]
+    disconnects: u16,
+    /// For `feed`: times that the authority is killed (-9) and started again meanwhile.
+    #[arg(long, default_value_t = 5)]
+    restarts: u16,
+    /// For `feed`: changes in a second, at most.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
     /// The server's binary; built in release mode if absent.
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -73,7 +90,10 @@ async fn run(args: Args) -> Result<()> {
     } else if what.contains(&"size") {
         println!("size: add --sessions N to fill the store and measure its size and the time to start");
     }
-    for name in what.iter().filter(|w| !["memory", "size"].contains(w)) {
+    if what.contains(&"feed") {
+        feed(&args, binary.clone()).await?;
+    }
+    for name in what.iter().filter(|w| !["memory", "size", "feed"].contains(w)) {
         let Some(operation) = Operation::named(name) else { bail!("unknown measurement {name}; see --help") };
         let server = Server::start(&binary, &data).await?;
         for connections in &args.connections {
@@ -81,6 +101,24 @@ async fn run(args: Args) -> Result<()> {
             println!("{name:<10} {connections:>4} connections: {figures}");
         }
         server.stop().await?;
+    }
+    Ok(())
+}
+
+/// How fast, and how surely, verifiers learn of changes.
+async fn feed(args: &Args, binary: PathBuf) -> Result<()> {
+    let soak = soak::Soak {
+        binary,
+        verifiers: args.verifiers.into(),
+        changes: usize::try_from(args.changes)?,
+        disconnects: args.disconnects.into(),
+        restarts: args.restarts.into(),
+        rate: args.rate,
+    };
+    let report = soak.run().await?;
+    println!("{report}");
+    if report.missed + report.accepted > 0 {
+        bail!("changes were missed");
     }
     Ok(())
 }

@@ -11,4 +11,5 @@ mod races;
 mod record;
 mod rotation;
 mod server;
+mod verifiers;
 mod wire;

@@ -57,8 +57,18 @@ impl Server {
 
     /// `kill -9`, and a new start on the same folder and port.
     pub(crate) fn crash_and_restart(&mut self) {
+        self.crash();
+        self.restart();
+    }
+
+    /// `kill -9`.
+    pub(crate) fn crash(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// A new start on the same folder and port.
+    pub(crate) fn restart(&mut self) {
         let listen = self.url.trim_start_matches("http://").to_owned();
         let config = self.data.with_file_name("reseal.toml");
         let mut next = Self::spawn(&self.data, &listen, &config);
