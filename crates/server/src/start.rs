@@ -184,6 +184,7 @@ pub async fn open(
     crate::jobs::read_log(&app).await?;
     crate::jobs::ensure_keys(&app).await?;
     app.look_for_client_changes().await?;
+    crate::gateway::warn_if_unusable(&app).await?;
     Ok(app)
 }
 

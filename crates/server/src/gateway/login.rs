@@ -59,7 +59,7 @@ impl Carried {
         match asked.target(&authority.gateway.targets) {
             Ok(return_to) => Ok(Self { return_to, asked }),
             Err(refused) => {
-                tracing::warn!("a link to the sign-in page was refused: return_to is {refused}");
+                tracing::info!("a link to the sign-in page was refused: return_to is {refused}");
                 let words = "The link that brought you here leads to a place that this site does not know. \
                              Nothing was done.";
                 let message =

@@ -21,10 +21,11 @@ mod words;
 pub use pages::routes as pages;
 pub use return_to::{InvalidTarget, Refused, ReturnTargets, ReturnTo};
 
-use crate::authority::App;
+use crate::authority::{App, Authority};
 use crate::config::GatewayConfig;
 use cache::TokenCache;
 use reseal_core::{ClientId, Timestamp};
+use reseal_store::StoreError;
 use std::fmt;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -54,7 +55,7 @@ impl Gateway {
         let mut client_id = config.client_id.clone();
         if let (None, Some(dev)) = (&client_id, dev) {
             client_id = Some(dev.clone());
-            targets = ReturnTargets::loopback();
+            targets = targets.and_loopback();
         }
         let tokens = TokenCache::new(config.token_cache_bytes);
         Ok(Self { client_id, targets, title: config.title.clone(), tokens })
@@ -69,6 +70,17 @@ impl Gateway {
     pub fn token_bytes(&self) -> usize {
         self.tokens.bytes()
     }
+}
+
+/// Says in the log what keeps the hosted pages from being used, so that nobody learns of it from a visitor
+/// first. It keeps nothing from starting: a client may be registered later.
+pub async fn warn_if_unusable(app: &Authority) -> Result<(), StoreError> {
+    if let Some(id) = &app.gateway.client_id
+        && let Err(why) = site::usable(app, id).await?
+    {
+        tracing::warn!(client_id = %id, "no sign-in page yet: the client of [gateway] {why}");
+    }
+    Ok(())
 }
 
 /// The routes that are part of the API.

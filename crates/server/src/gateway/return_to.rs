@@ -68,10 +68,12 @@ enum Target {
 }
 
 impl ReturnTargets {
-    /// Every page of this machine, on any port: for development.
-    pub fn loopback() -> Self {
+    /// And every page of this machine, on any port: for development.
+    #[must_use]
+    pub fn and_loopback(mut self) -> Self {
         let name = |host: &str| Target::AnyPort(format!("http://{host}:*"));
-        Self(["localhost", "127.0.0.1", "[::1]"].map(name).into())
+        self.0.extend(["localhost", "127.0.0.1", "[::1]"].map(name));
+        self
     }
 
     /// Reads the list of the configuration.

@@ -61,7 +61,7 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        location(&headers, &ReturnTargets::loopback(), Demand::default())
+        location(&headers, &ReturnTargets::default().and_loopback(), Demand::default())
             .map(|value| value.to_str().unwrap().to_owned())
     }
 

@@ -9,7 +9,8 @@ use askama::Template;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use reseal_core::{Client, PolicyKind};
+use reseal_core::{Client, ClientId, PolicyKind};
+use reseal_store::StoreError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,18 +30,10 @@ impl Site {
                          configuration: client_id in the section [gateway].";
             return Err(Message::new("No sign-in page", words).page(StatusCode::NOT_FOUND));
         };
-        let client = match authority.client(id).await {
-            Ok(client) => client,
+        let usable = match usable(authority, id).await {
+            Ok(usable) => usable,
             Err(error) => return Err(Message::error(ApiError::from(error))),
         };
-        let usable = client.ok_or("is not registered, or disabled").and_then(|client| {
-            let kind = authority.policies.find(&client.policy).map(|policy| policy.kind);
-            match kind {
-                _ if client.is_confidential() => Err("has a secret, and the page is for a public client"),
-                Some(PolicyKind::Cookie) => Ok(client),
-                _ => Err("has a policy that is not of kind cookie"),
-            }
-        });
         match usable {
             Ok(client) => {
                 let app = authority.gateway.title.clone().unwrap_or_else(|| client.name.clone());
@@ -70,6 +63,20 @@ impl Site {
             message.answer(error).into()
         })
     }
+}
+
+/// The client of that name, or why the pages cannot use it.
+pub(super) async fn usable(
+    authority: &Authority,
+    id: &ClientId,
+) -> Result<Result<Arc<Client>, &'static str>, StoreError> {
+    let Some(client) = authority.client(id).await? else { return Ok(Err("is not registered, or disabled")) };
+    let kind = authority.policies.find(&client.policy).map(|policy| policy.kind);
+    Ok(match kind {
+        _ if client.is_confidential() => Err("has a secret, and the page is for a public client"),
+        Some(PolicyKind::Cookie) => Ok(client),
+        _ => Err("has a policy that is not of kind cookie"),
+    })
 }
 
 /// A page that says something, and perhaps leads on.

@@ -113,7 +113,7 @@ fn a_path_never_becomes_another_host_and_odd_letters_never_a_name() {
 #[test]
 fn on_loopback_any_port_may_be_listed() {
     for targets in [
-        ReturnTargets::loopback(),
+        ReturnTargets::default().and_loopback(),
         ReturnTargets::parse(&["http://localhost:*/", "http://127.0.0.1:*"]).unwrap(),
     ] {
         for good in ["http://localhost:8080/x", "http://127.0.0.1:1/", "http://localhost"] {
