@@ -30,12 +30,16 @@ pub(super) struct Link {
     last_heard: Option<Moment>,
     /// Whether the connection of now has caught up.
     caught_up: bool,
+    /// Whether any ever did.
+    is_known: bool,
 }
 
 impl Link {
-    pub(super) fn caught_up(&mut self, now: Moment) {
-        self.caught_up = true;
-        self.last_heard = Some(now);
+    /// Whether the feed had been lost before, the start aside.
+    pub(super) fn caught_up(&mut self, now: Moment) -> bool {
+        let is_back = self.is_known && self.is_lost(now);
+        *self = Self { last_heard: Some(now), caught_up: true, is_known: true };
+        is_back
     }
 
     /// An event or a heartbeat. On a connection that has not caught up it says nothing of what is missing.
@@ -52,7 +56,7 @@ impl Link {
 
     /// As before the first `caught-up`.
     pub(super) fn lose(&mut self) {
-        *self = Self::default();
+        *self = Self { is_known: self.is_known, ..Self::default() };
     }
 
     pub(super) const fn is_caught_up(self) -> bool {
@@ -82,7 +86,7 @@ mod tests {
         assert!(link.is_lost(at(0, 1000)));
         link.heard(at(1, 1001));
         assert!(link.is_lost(at(1, 1001)), "a heartbeat before caught-up proves nothing");
-        link.caught_up(at(2, 1002));
+        assert!(!link.caught_up(at(2, 1002)), "the start is no loss");
         assert!(!link.is_lost(at(17, 1017)));
         assert!(link.is_lost(at(18, 1018)));
         link.heard(at(10, 1010));
@@ -106,7 +110,11 @@ mod tests {
         assert!(!link.is_lost(at(5, 1005)), "a short interruption is no loss");
         link.heard(at(14, 1014));
         assert!(link.is_lost(at(16, 1016)));
-        link.caught_up(at(17, 1017));
+        assert!(link.caught_up(at(17, 1017)), "it is back");
         assert!(!link.is_lost(at(18, 1018)));
+        link.behind();
+        assert!(!link.caught_up(at(20, 1020)), "a short interruption is no loss");
+        link.lose();
+        assert!(link.is_lost(at(20, 1020)) && link.caught_up(at(20, 1020)));
     }
 }

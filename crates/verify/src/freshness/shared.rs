@@ -9,6 +9,9 @@ use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, watch};
 
+/// A long pause looks at the clocks so often.
+const PAUSE_STEP: Duration = Duration::from_secs(15);
+
 type Observer = Box<dyn Fn(&LoggedEvent) + Send + Sync>;
 
 /// [`Freshness`] behind a lock, and whether the feed is heard. To judge a token is a read lock and a few
@@ -80,7 +83,8 @@ impl SharedFreshness {
         self.link().is_lost(self.moment()) || self.read().is_incomplete()
     }
 
-    /// Changes whenever keys were withdrawn: the key set is to be fetched again.
+    /// Changes whenever the key set is to be fetched again: keys were withdrawn, or the feed was lost for a
+    /// while. What left it meanwhile concerns no token that is alive, but a leaked key can sign new ones.
     #[must_use]
     pub fn keys_changed(&self) -> watch::Receiver<u64> {
         self.keys_changed.subscribe()
@@ -90,7 +94,7 @@ impl SharedFreshness {
     pub fn apply(&self, event: &LoggedEvent) {
         self.write().apply(event);
         if matches!(event.event.kind, EventKind::KeysChanged { .. }) {
-            self.keys_changed.send_modify(|count| *count += 1);
+            self.change_keys();
         }
         if let Some(observer) = self.observer.get() {
             observer(event);
@@ -107,7 +111,10 @@ impl SharedFreshness {
     pub fn caught_up(&self) {
         self.write().caught_up();
         let now = self.moment();
-        self.link_mut().caught_up(now);
+        let is_back = self.link_mut().caught_up(now);
+        if is_back {
+            self.change_keys();
+        }
     }
 
     /// An event or a heartbeat came.
@@ -188,6 +195,22 @@ impl SharedFreshness {
     /// Until [`come_again`](Self::come_again).
     pub(crate) async fn must_come_again(&self) {
         self.come_again.notified().await;
+    }
+
+    /// Waits so long by the clock that is ahead: the monotonic one stands still while a machine sleeps.
+    pub(crate) async fn pause(&self, whole: Duration) {
+        let from = self.moment();
+        loop {
+            let left = whole.saturating_sub(self.moment().since(from));
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(PAUSE_STEP)).await;
+        }
+    }
+
+    fn change_keys(&self) {
+        self.keys_changed.send_modify(|count| *count += 1);
     }
 
     #[expect(clippy::disallowed_methods, reason = "the edge where the feed reads both clocks")]

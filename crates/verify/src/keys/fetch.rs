@@ -169,7 +169,7 @@ impl Fetcher {
 
 /// Where an issuer's metadata may be: RFC 8414 §3.1, then OpenID Connect Discovery §4; last the place where
 /// an issuer with a path serves it that has only that path to itself.
-fn metadata_urls(issuer: &str) -> Vec<Url> {
+pub(crate) fn metadata_urls(issuer: &str) -> Vec<Url> {
     let Ok(base) = Url::parse(issuer) else { return Vec::new() };
     let path = base.path().trim_end_matches('/').to_owned();
     let at = |path: &str| {

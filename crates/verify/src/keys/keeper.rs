@@ -7,10 +7,11 @@ use crate::freshness::SharedFreshness;
 use crate::random;
 use arc_swap::ArcSwapOption;
 use reseal_jose::VerifyingKeys;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 /// What the task and those who wait for it share.
 pub(super) struct Shared {
@@ -30,7 +31,14 @@ struct State {
     wanted: u64,
     fetched_at: Option<Instant>,
     failures: u32,
+    /// Of the newest set. It only grows, or a token could be taken for one of a set that is gone.
+    generation: u64,
+    /// The names of keys that were withdrawn while they were in a set.
+    withdrawn: HashSet<String>,
 }
+
+/// Most names of withdrawn keys that are remembered beside those of the set.
+const MAX_WITHDRAWN: usize = 1024;
 
 /// A fetch that has ended.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,8 +60,15 @@ pub(super) enum Asked {
 impl Shared {
     pub(super) fn new(keys: Option<VerifyingKeys>, cooldown: Duration) -> Self {
         let keys = keys.map(|keys| Arc::new(KeySet::new(keys, 1)));
-        let state =
-            State { unknown: Unknown::new(cooldown), round: 0, wanted: 0, fetched_at: None, failures: 0 };
+        let state = State {
+            unknown: Unknown::new(cooldown),
+            round: 0,
+            wanted: 0,
+            fetched_at: None,
+            failures: 0,
+            generation: 1,
+            withdrawn: HashSet::new(),
+        };
         Self {
             current: ArcSwapOption::new(keys),
             metadata: ArcSwapOption::empty(),
@@ -67,7 +82,7 @@ impl Shared {
     /// A token names a key that the set of this generation does not have: fetch it, or wait for who does.
     pub(super) async fn ask(&self, kid: Option<&str>, generation: u64, patience: Duration) -> Asked {
         let mut done = self.done.subscribe();
-        let target = {
+        let (target, is_later) = {
             let mut state = self.state();
             let newer = self.current.load();
             if newer.as_ref().is_some_and(|keys| keys.generation != generation && keys.has_name(kid)) {
@@ -76,11 +91,11 @@ impl Shared {
             let last = *done.borrow_and_update();
             let awaited = state.wanted.max(state.round);
             if awaited > last.number {
-                awaited
+                (awaited, awaited > state.round)
             } else if state.unknown.ask(kid, self.started_at.elapsed()) {
                 state.wanted = state.round + 1;
                 self.wake.notify_one();
-                state.wanted
+                (state.wanted, true)
             } else {
                 return if last.good { Asked::NoSuchKey } else { Asked::Unavailable };
             }
@@ -94,7 +109,10 @@ impl Shared {
         if has_it {
             return Asked::LookAgain;
         }
-        self.state().unknown.is_missing(kid, self.started_at.elapsed());
+        // One that had begun before may have been answered before the key was published.
+        if is_later {
+            self.state().unknown.is_missing(kid, self.started_at.elapsed());
+        }
         Asked::NoSuchKey
     }
 
@@ -126,7 +144,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut fetcher: Option<Fetcher>, fresh
         };
         let pause = async {
             match pause {
-                Some(pause) => sleep(pause).await,
+                Some(pause) => freshness.pause(pause).await,
                 None => std::future::pending().await,
             }
         };
@@ -160,11 +178,7 @@ async fn round(
     freshness: &SharedFreshness,
     raw: &mut Vec<u8>,
 ) -> Duration {
-    let number = {
-        let mut state = shared.state();
-        state.round += 1;
-        state.round
-    };
+    let number = shared.begin_round();
     let fetched = fetcher.fetch().await;
     shared.metadata.store(fetcher.metadata().cloned().map(Arc::new));
     let good = fetched.is_ok();
@@ -182,33 +196,54 @@ async fn round(
         }
         Err(error) => shared.failed(&error),
     };
-    shared.done.send_replace(Round { number, good });
+    shared.end_round(number, good);
     pause
 }
 
 impl Shared {
-    fn replace(&self, keys: VerifyingKeys, freshness: &SharedFreshness) {
-        let old = self.current.load_full();
-        let generation = old.as_ref().map_or(1, |old| old.generation + 1);
-        let mut set = KeySet::new(keys, generation);
-        // What was withdrawn stays so, should the issuer (or a cache on the way) still show it.
-        set.withdraw(|kid| {
-            freshness.is_withdrawn(kid) || old.as_ref().is_some_and(|old| old.is_withdrawn(kid))
-        });
+    pub(super) fn begin_round(&self) -> u64 {
+        let mut state = self.state();
+        state.round += 1;
+        state.round
+    }
+
+    pub(super) fn end_round(&self, number: u64, good: bool) {
+        self.done.send_replace(Round { number, good });
+    }
+
+    /// How many wait for a round.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.done.receiver_count()
+    }
+
+    pub(super) fn replace(&self, keys: VerifyingKeys, freshness: &SharedFreshness) {
+        let set = self.renew(keys, freshness);
         tracing::info!(keys = set.len(), "the issuer's keys");
         self.current.store(Some(Arc::new(set)));
     }
 
     /// Keys that the feed has withdrawn are not used from now on.
-    fn withdraw(&self, freshness: &SharedFreshness) {
+    pub(super) fn withdraw(&self, freshness: &SharedFreshness) {
         let Some(old) = self.current.load_full() else { return };
-        let mut set = KeySet::clone(&old);
-        set.generation += 1;
-        set.withdraw(|kid| freshness.is_withdrawn(kid) || old.is_withdrawn(kid));
-        self.current.store(Some(Arc::new(set)));
+        self.current.store(Some(Arc::new(self.renew(old.keys.clone(), freshness))));
     }
 
-    fn failed(&self, error: &FetchError) -> Duration {
+    /// The next set. What was withdrawn stays so, should the issuer (or a cache on the way) still show it, or
+    /// show it again.
+    fn renew(&self, keys: VerifyingKeys, freshness: &SharedFreshness) -> KeySet {
+        let mut state = self.state();
+        state.generation += 1;
+        let mut set = KeySet::new(keys, state.generation);
+        set.withdraw(|kid| freshness.is_withdrawn(kid) || state.withdrawn.contains(kid));
+        if state.withdrawn.len() > MAX_WITHDRAWN {
+            state.withdrawn.clear();
+        }
+        state.withdrawn.extend(set.withdrawn.iter().cloned());
+        set
+    }
+
+    pub(super) fn failed(&self, error: &FetchError) -> Duration {
         let mut state = self.state();
         state.failures = state.failures.saturating_add(1);
         let pause = schedule::after_failure(state.failures, random::chance());

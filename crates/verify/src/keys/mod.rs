@@ -10,6 +10,7 @@ pub use schedule::{DEFAULT_REFRESH, MAX_REFRESH, MAX_STALE, MIN_REFRESH};
 use crate::error::{Unavailable, VerifyError};
 use crate::freshness::SharedFreshness;
 use fetch::Fetcher;
+pub(crate) use fetch::metadata_urls;
 use keeper::{Asked, Shared};
 use reseal_jose::{Header, Jws, JwsError, MAX_CANDIDATES, VerifyingKey, VerifyingKeys};
 use std::collections::HashSet;
@@ -81,14 +82,12 @@ impl KeySet {
         let key = match header.kid.as_deref() {
             // The right algorithm first, so that a key of another one with the same name is not in the way.
             Some(kid) => self.keys.find(kid, header.alg).or_else(|| self.keys.candidates(header).next()),
-            None if self.keys.candidates(header).count() <= MAX_CANDIDATES => {
-                let mut candidates = self.keys.candidates(header);
-                if let Some(found) =
-                    candidates.find_map(|key| jws.verify(key).ok().map(|payload| (payload, key)))
-                {
-                    return Ok(found);
-                }
-                self.keys.candidates(header).next()
+            None if (1..=MAX_CANDIDATES).contains(&self.keys.candidates(header).count()) => {
+                return self
+                    .keys
+                    .candidates(header)
+                    .find_map(|key| jws.verify(key).ok().map(|payload| (payload, key)))
+                    .ok_or(JwsError::BadSignature);
             }
             None => None,
         };
@@ -115,7 +114,7 @@ pub(crate) struct Source {
 }
 
 /// Longest wait for a key that is being fetched: two places of metadata and the set itself.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Fetches for unknown keys are so far apart, unless told otherwise.
 pub const DEFAULT_KEY_COOLDOWN: Duration = Duration::from_secs(10);
 
