@@ -5,13 +5,14 @@ use crate::clock::{Clock, SystemClock};
 use crate::feed::{self, FeedConfig};
 use crate::freshness::{DEFAULT_MAX_ENTRIES, SharedFreshness};
 use crate::introspect::Introspector;
-use crate::keys::{DEFAULT_KEY_COOLDOWN, Keys, Source};
+use crate::keys::{DEFAULT_KEY_COOLDOWN, Keys, PATIENCE, Source};
 use crate::rules::{Rules, media_type};
 use crate::verifier::{Inner, Verifier};
 use reseal_jose::{Algorithm, VerifyingKeys};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 /// Most leeway that is allowed: the authority keeps events in the feed for so much longer (design §7).
@@ -174,7 +175,9 @@ impl Builder {
     /// Starts it. Does not fail because the authority is away: then tokens are
     /// [`Unavailable`](crate::VerifyError::Unavailable) until it is back.
     ///
-    /// Waits for the first answer of the authority, a few seconds at most. Must run within a Tokio runtime.
+    /// Waits for the first keys and until the feed has caught up, so that a verifier that starts knows what ended
+    /// before it came; ten seconds at most, and not for an authority that is away. Must run within a Tokio
+    /// runtime.
     ///
     /// # Errors
     /// When settings are missing or contradict each other.
@@ -194,6 +197,7 @@ impl Builder {
         }
         let freshness = Arc::new(SharedFreshness::new(self.feed_entries));
         let http = crate::http::client().map_err(|error| BuildError::Http(error.to_string()))?;
+        let began = Instant::now();
         let feed = match (self.feed, &self.client) {
             (Some(_), Some(credentials)) => Some(feed::start(
                 FeedConfig {
@@ -217,6 +221,9 @@ impl Builder {
                 Keys::fetched(source, self.key_cooldown, Arc::clone(&freshness)).await
             }
         };
+        if let Some(feed) = &feed {
+            feed.began(PATIENCE.saturating_sub(began.elapsed())).await;
+        }
         Ok(Verifier(Arc::new(Inner {
             rules,
             keys,

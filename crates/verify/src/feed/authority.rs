@@ -4,6 +4,7 @@
 use super::FeedConfig;
 use crate::builder::Credentials;
 use crate::http::{body, cause, may_ask};
+use crate::keys::metadata_urls;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -150,20 +151,34 @@ impl Authority {
         if let Some(endpoint) = &self.token_endpoint {
             return Ok(endpoint.clone());
         }
-        let issuer = Url::parse(&self.issuer).map_err(|_| NoToken::Refused("the issuer is no URL"))?;
-        let mut answer = self.send(self.http.get(metadata_url(&issuer))).await?;
-        if answer.status() != StatusCode::OK {
-            return Err(away(&format!("the authority's metadata answered {}", answer.status())));
-        }
-        let metadata: Metadata = self.read(&mut answer).await?;
-        if metadata.issuer != self.issuer {
-            return Err(NoToken::Refused("the authority's metadata names another issuer (RFC 8414 §3.3)"));
-        }
+        let metadata = self.metadata().await?;
         let endpoint = Url::parse(&metadata.token_endpoint)
             .ok()
             .filter(|endpoint| may_ask(endpoint, self.http_allowed))
             .ok_or(NoToken::Refused("the authority's token endpoint is no https URL"))?;
         Ok(self.token_endpoint.insert(endpoint).clone())
+    }
+
+    /// Of the first place that has it, as for the keys.
+    async fn metadata(&self) -> Result<Metadata, NoToken> {
+        let mut first_error = None;
+        for url in metadata_urls(&self.issuer) {
+            let mut answer = self.send(self.http.get(url)).await?;
+            let found = if answer.status() == StatusCode::OK {
+                self.read::<Metadata>(&mut answer).await
+            } else {
+                Err(away(&format!("the authority's metadata answered {}", answer.status())))
+            };
+            match found {
+                Ok(metadata) if metadata.issuer == self.issuer => return Ok(metadata),
+                Ok(_) => {
+                    let other = "the authority's metadata names another issuer (RFC 8414 §3.3)";
+                    first_error = first_error.or(Some(NoToken::Refused(other)));
+                }
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        Err(first_error.unwrap_or(NoToken::Refused("the issuer is no URL")))
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, NoToken> {
@@ -186,27 +201,4 @@ impl Authority {
 
 fn away(what: &str) -> NoToken {
     NoToken::Away(what.to_owned())
-}
-
-/// RFC 8414 §3.1: between the host and the issuer's own path.
-fn metadata_url(issuer: &Url) -> Url {
-    let mut url = issuer.clone();
-    let path = issuer.path().trim_end_matches('/');
-    url.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
-    url.set_query(None);
-    url.set_fragment(None);
-    url
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_is_between_the_host_and_the_path() {
-        let at = |issuer: &str| metadata_url(&issuer.parse().unwrap()).to_string();
-        let well_known = "/.well-known/oauth-authorization-server";
-        assert_eq!(at("https://a.example"), format!("https://a.example{well_known}"));
-        assert_eq!(at("https://a.example:8443/one/"), format!("https://a.example:8443{well_known}/one"));
-    }
 }

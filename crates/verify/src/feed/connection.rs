@@ -92,7 +92,8 @@ impl Reader<'_> {
         let (mut parser, mut messages) = (Parser::default(), Vec::new());
         let mut last_word = Instant::now();
         loop {
-            // Only whole messages are words: a line that never ends, or comments, keep nothing alive.
+            // Only whole messages are words, of a name that is known: a line that never ends, comments, or what
+            // somebody on the way puts in keep nothing alive.
             let chunk = match timeout_at(last_word + silence, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => return End::Orderly,
@@ -101,10 +102,11 @@ impl Reader<'_> {
             };
             let bounds = parser.push(&chunk, &mut messages);
             for message in messages.drain(..) {
-                if let Err(end) = self.take_in(&message) {
-                    return end;
+                match self.take_in(&message) {
+                    Ok(true) => last_word = Instant::now(),
+                    Ok(false) => {}
+                    Err(end) => return end,
                 }
-                last_word = Instant::now();
             }
             if let Err(too_long) = bounds {
                 return End::StartOver(too_long.to_string());
@@ -112,25 +114,31 @@ impl Reader<'_> {
         }
     }
 
-    /// Whatever is wrong with a message, it may be one that must not be missed.
-    fn take_in(&mut self, message: &Message) -> Result<(), End> {
+    /// Whatever is wrong with a message, it may be one that must not be missed. Whether it is one of ours.
+    fn take_in(&mut self, message: &Message) -> Result<bool, End> {
         let decoded = FeedMessage::decode(&message.name, &message.data);
-        match decoded.map_err(|error| End::StartOver(error.to_string()))? {
-            None => self.pass_by(message),
-            Some(FeedMessage::Event(logged)) => self.event(&logged, message.id.as_deref()),
-            Some(FeedMessage::CaughtUp { seq }) => {
+        let Some(known) = decoded.map_err(|error| End::StartOver(error.to_string()))? else {
+            return self.pass_by(message).map(|()| false);
+        };
+        self.take_in_known(known, message.id.as_deref()).map(|()| true)
+    }
+
+    fn take_in_known(&mut self, message: FeedMessage, id: Option<&str>) -> Result<(), End> {
+        match message {
+            FeedMessage::Event(logged) => self.event(&logged, id),
+            FeedMessage::CaughtUp { seq } => {
                 self.not_behind(seq)?;
                 self.freshness.caught_up();
                 self.status.caught_up();
                 Ok(())
             }
-            Some(FeedMessage::Heartbeat { seq, now }) => {
+            FeedMessage::Heartbeat { seq, now } => {
                 self.not_behind(seq)?;
                 self.freshness.heard();
                 self.status.clock_difference(now.saturating_sub(self.settings.clock.now()));
                 Ok(())
             }
-            Some(FeedMessage::StartOver) => {
+            FeedMessage::StartOver => {
                 self.status.started_over();
                 self.start_over();
                 Ok(())

@@ -81,6 +81,11 @@ impl FeedTask {
     pub(crate) fn health(&self) -> FeedHealth {
         self.status.health(&self.freshness)
     }
+
+    /// Waits until it has caught up for the first time, or until the first try has failed.
+    pub(crate) async fn began(&self, patience: Duration) {
+        self.status.began(patience).await;
+    }
 }
 
 impl Drop for FeedTask {

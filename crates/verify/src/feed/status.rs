@@ -5,6 +5,9 @@ use crate::freshness::SharedFreshness;
 use crate::health::FeedHealth;
 use reseal_core::event::EventKind;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// Clocks that differ by more seconds than this make cold starts unsafe (see `freshness`).
 pub(crate) const MAX_CLOCK_DIFFERENCE: i64 = 30;
@@ -13,6 +16,8 @@ pub(crate) const MAX_CLOCK_DIFFERENCE: i64 = 30;
 pub(crate) struct Status {
     issuer: String,
     inner: Mutex<Inner>,
+    /// Whether a first connection has caught up or ended.
+    began: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -30,7 +35,13 @@ struct Inner {
 
 impl Status {
     pub(super) fn new(issuer: String) -> Self {
-        Self { issuer, inner: Mutex::default() }
+        Self { issuer, inner: Mutex::default(), began: watch::Sender::new(false) }
+    }
+
+    /// Waits until a first connection has caught up, or did not come about.
+    pub(super) async fn began(&self, patience: Duration) {
+        let mut began = self.began.subscribe();
+        let _ = timeout(patience, began.wait_for(|began| *began)).await;
     }
 
     pub(super) fn connected(&self) {
@@ -48,6 +59,7 @@ impl Status {
 
     pub(super) fn caught_up(&self) {
         self.lock().problem = None;
+        self.began.send_replace(true);
     }
 
     pub(super) fn started_over(&self) {
@@ -99,6 +111,7 @@ impl Status {
             }
         }
         drop(inner);
+        self.began.send_replace(true);
         metrics::gauge!("reseal_verify_feed_connected", "issuer" => self.issuer.clone()).set(0.0);
     }
 

@@ -255,3 +255,23 @@ async fn while_the_feed_is_lost_the_authority_is_asked_once_per_token() {
     let away = Some(VerifyError::Unavailable(Unavailable::Introspection));
     assert_eq!(verifier.verify(&other).await.err(), away, "never a verdict without an answer");
 }
+
+#[tokio::test]
+async fn a_verifier_that_starts_knows_what_ended_before_it_came() {
+    let served = Served::start().await;
+    served.authority.user("alice").await;
+    let login = served.authority.login("sliding", "alice").await;
+    served.authority.delete("/v1/session", &login.credential()).await.expect(StatusCode::NO_CONTENT);
+    let (_running, stop) = tokio::sync::watch::channel(false);
+    tokio::spawn(reseal_server::feed::log::follow(served.authority.app.clone(), stop));
+    for when_lost in [OnFeedLost::Accept, OnFeedLost::Refuse].into_iter().cycle().take(10) {
+        let verifier = served.builder().feed(when_lost).build().await.unwrap();
+        let got = verifier.verify(&access_token(&login)).await;
+        assert!(matches!(got, Err(VerifyError::SessionEnded(_))), "{when_lost:?}: {got:?}");
+    }
+    // An authority that is away is not waited for.
+    served.feed_away.store(true, Ordering::SeqCst);
+    let verifier = served.builder().feed(OnFeedLost::Refuse).build().await.unwrap();
+    let lost = Some(VerifyError::Unavailable(Unavailable::Feed));
+    assert_eq!(verifier.verify(&access_token(&login)).await.err(), lost);
+}

@@ -296,7 +296,7 @@ async fn a_token_endpoint_that_is_ill_is_asked_again() {
 #[tokio::test]
 async fn silence_is_noticed_and_only_whole_messages_break_it() {
     let timing = Timing { silence: Duration::from_millis(300), ..Timing::default() };
-    for noise in ["", ": comment\n\n", "x", "data: x\n"] {
+    for noise in ["", ": comment\n\n", "x", "data: x\n", "data: x\n\n", "event: ping\ndata: {}\n\n"] {
         let mut server = Server::start().await;
         let follower = Follower::with(&server, 1000, timing);
         let mut feed = server.next_stream().await;
@@ -404,4 +404,52 @@ async fn it_ends_with_its_last_owner() {
     let (_server, follower, feed) = caught_up().await;
     drop(follower);
     feed.closed().await;
+}
+
+#[tokio::test]
+async fn its_first_word_is_waited_for() {
+    let mut server = Server::start().await;
+    let follower = Follower::of(&server);
+    let mut began = std::pin::pin!(follower.feed.began(PATIENCE));
+    let mut feed = tokio::select! {
+        feed = server.next_stream() => feed,
+        () = &mut began => panic!("nothing was said"),
+    };
+    feed.message(&ended(1, 1)).await;
+    feed.caught_up(1).await;
+    began.await;
+    assert!(follower.knows(1) && !follower.freshness.feed_is_lost());
+
+    let mut server = Server::start().await;
+    let follower = Follower::of(&server);
+    let refused = async { server.next().await.refuse(503).await };
+    tokio::join!(refused, follower.feed.began(PATIENCE));
+    assert!(follower.freshness.feed_is_lost());
+}
+
+#[tokio::test]
+async fn an_authority_that_has_only_a_path_to_itself_is_found() {
+    let mut server = Server::start_at("/tenant/a").await;
+    let follower = Follower::of(&server);
+    let mut feed = server.next_stream().await;
+    feed.caught_up(0).await;
+    follower.is_caught_up().await;
+}
+
+#[tokio::test]
+async fn after_a_loss_the_keys_are_looked_at_again() {
+    let (mut server, follower, feed) = caught_up().await;
+    let changes = follower.freshness.keys_changed();
+    drop(feed);
+    let mut feed = server.next_stream().await;
+    feed.caught_up(5).await;
+    follower.is_caught_up().await;
+    assert!(!changes.has_changed().unwrap(), "a short interruption");
+    drop(feed);
+    follower.freshness.lose();
+    let mut feed = server.next_stream().await;
+    feed.caught_up(5).await;
+    follower.is_caught_up().await;
+    eventually(|| changes.has_changed().unwrap(), "a key may have been withdrawn and have left the feed")
+        .await;
 }

@@ -34,8 +34,13 @@ pub(super) struct Feed {
 
 impl Server {
     pub(super) async fn start() -> Self {
+        Self::start_at("").await
+    }
+
+    /// Has that path to itself and nothing else.
+    pub(super) async fn start_at(path: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let url = format!("http://{}{path}", listener.local_addr().unwrap());
         let (to_test, feeds) = mpsc::unbounded_channel();
         let (tokens, token_answer) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(None)));
         let state = (url.clone(), Arc::clone(&tokens), Arc::clone(&token_answer));
@@ -77,18 +82,22 @@ async fn serve(mut stream: TcpStream, state: State, to_test: mpsc::UnboundedSend
         head.push(byte);
     }
     let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
-    if head.starts_with("get /v1/feed ") {
+    let path = url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
+    let is = |what: &str, at: &str| head.starts_with(&format!("{what} {path}{at} "));
+    if is("get", "/v1/feed") {
         drop(to_test.send(Feed { head, stream }));
         return;
     }
-    let (status, body) = if head.starts_with("get /.well-known/oauth-authorization-server ") {
+    let (status, body) = if is("get", "/.well-known/oauth-authorization-server") {
         (200, format!("{{\"issuer\":\"{url}\",\"token_endpoint\":\"{url}/oauth/token\"}}"))
+    } else if head.starts_with("get ") {
+        (404, String::new())
     } else {
         let length =
             head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()).unwrap();
         let mut body = vec![0; length.parse().unwrap()];
         stream.read_exact(&mut body).await.unwrap();
-        assert!(head.starts_with("post /oauth/token "), "{head}");
+        assert!(is("post", "/oauth/token"), "{head}");
         assert_eq!(body, b"grant_type=client_credentials&scope=reseal%3Afeed");
         let number = tokens.fetch_add(1, Ordering::Relaxed);
         let granted = format!(
