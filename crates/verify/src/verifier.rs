@@ -59,7 +59,8 @@ impl Verifier {
         let token = self.local(text, self.now()).await?;
         let inner = &*self.0;
         // Asked first: if the feed catches up in between, the maps are judged by as they are after it.
-        let lost = inner.when_lost.filter(|_| inner.freshness.feed_is_lost());
+        let may_go_on = |when_lost: &OnFeedLost| *when_lost == OnFeedLost::Accept;
+        let lost = inner.when_lost.filter(|when| !may_go_on(when) && inner.freshness.feed_is_lost());
         let stale = self.judge(&token)?;
         match lost {
             None | Some(OnFeedLost::Accept) => Ok(Checked { token, stale }),
