@@ -3,6 +3,7 @@
 use crate::error::VerifyError;
 use crate::token::Registered;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -71,8 +72,11 @@ impl<'de> Visitor<'de> for ClaimsVisitor {
                 "acr" => claims.acr = map.next_value()?,
                 "amr" => claims.amr = map.next_value::<Option<TextOrList>>()?.unwrap_or_default().0,
                 // These two names are ours; with other issuers they may mean anything.
-                "rev" => claims.rev = map.next_value::<Lenient<u64>>()?.0,
-                "renew_at" => claims.renew_at = map.next_value::<Lenient<i64>>()?.0,
+                "rev" => claims.rev = map.next_value::<&RawValue>()?.get().parse().ok(),
+                "renew_at" => {
+                    let renew_at = map.next_value::<&RawValue>()?.get().parse::<u64>();
+                    claims.renew_at = renew_at.ok().and_then(|at| i64::try_from(at).ok());
+                }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -124,7 +128,8 @@ impl<'de> Deserialize<'de> for NumericDate {
                 Ok(NumericDate { down: value.floor() as i64, up: value.ceil() as i64 })
             }
         }
-        deserializer.deserialize_any(Seconds)
+        // Not `any`: whoever turns on serde_json's `arbitrary_precision` gets numbers as maps from that.
+        deserializer.deserialize_f64(Seconds)
     }
 }
 
@@ -177,57 +182,6 @@ impl<'de> Visitor<'de> for ListVisitor {
             list.push(text);
         }
         Ok(list)
-    }
-}
-
-/// The value, where it is of the type that is ours.
-struct Lenient<T>(Option<T>);
-
-impl<'de, T: TryFrom<u64>> Deserialize<'de> for Lenient<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number<T>(std::marker::PhantomData<T>);
-        impl<'de, T: TryFrom<u64>> Visitor<'de> for Number<T> {
-            type Value = Lenient<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Lenient<T>, E> {
-                Ok(Lenient(T::try_from(value).ok()))
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Lenient<T>, E> {
-                Ok(Lenient(None))
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Lenient<T>, E> {
-                Ok(Lenient(None))
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Lenient<T>, E> {
-                Ok(Lenient(None))
-            }
-
-            fn visit_unit<E>(self) -> Result<Lenient<T>, E> {
-                Ok(Lenient(None))
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<Lenient<T>, E> {
-                Ok(Lenient(None))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Lenient<T>, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Lenient(None))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Lenient<T>, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Lenient(None))
-            }
-        }
-        deserializer.deserialize_any(Number(std::marker::PhantomData))
     }
 }
 

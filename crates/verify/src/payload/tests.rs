@@ -46,9 +46,23 @@ fn reads_what_other_issuers_write() {
     assert_eq!(claims.scope, ["a", "b c"]);
     assert_eq!((claims.rev, claims.renew_at), (None, None));
     assert_eq!(claims.amr, ["pwd"]);
-    for rev in ["null", "-1", "1.5", "true", "[[[]]]"] {
-        assert_eq!(with(&format!(",\"rev\":{rev}")).unwrap().rev, None, "{rev}");
+    for value in [
+        "null",
+        "-1",
+        "-0",
+        "1.5",
+        "1e400",
+        "18446744073709551616",
+        "true",
+        "\"7\"",
+        "[[[]]]",
+        r#"{"a":[1]}"#,
+    ] {
+        assert_eq!(with(&format!(",\"rev\":{value}")).unwrap().rev, None, "{value}");
+        assert_eq!(with(&format!(",\"renew_at\": {value} ")).unwrap().renew_at, None, "{value}");
     }
+    assert_eq!(with(&format!(",\"rev\":{}", u64::MAX)).unwrap().rev, Some(u64::MAX));
+    assert_eq!(with(&format!(",\"renew_at\": {}", i64::MAX)).unwrap().renew_at, Some(i64::MAX));
     assert_eq!(with(r#","nbf":null,"jti":null,"scope":null"#).unwrap().nbf, None);
     assert!(with(r#","scope":"  a  b ""#).unwrap().scope.eq(&["a", "b"]));
 }
