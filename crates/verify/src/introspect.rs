@@ -22,6 +22,8 @@ pub const INTROSPECTION_TIMEOUT: Duration = Duration::from_secs(3);
 pub const INTROSPECTION_LIFE: Duration = Duration::from_secs(1);
 /// Most calls that are under way.
 const MAX_CALLS: usize = 64;
+/// Most that are under way or wait for their turn, each with its token.
+const MAX_WAITING: usize = 4096;
 /// Most answers that are kept.
 const MAX_ANSWERS: usize = 10_000;
 /// Longest answer that is read, in bytes.
@@ -35,6 +37,8 @@ pub(crate) struct Introspector {
     pub(crate) credentials: Credentials,
     pub(crate) http_allowed: bool,
     calls: Semaphore,
+    /// Those who call, and those who wait for their turn.
+    places: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
@@ -108,6 +112,7 @@ impl Introspector {
             credentials,
             http_allowed,
             calls: Semaphore::new(MAX_CALLS),
+            places: Arc::new(Semaphore::new(MAX_WAITING)),
             state: Mutex::default(),
         })
     }
@@ -127,14 +132,20 @@ impl Introspector {
             match state.running.get(&hash) {
                 // One that is under way began before this request came: good enough for a cached answer only.
                 Some(running) if !fresh && running.has_changed().is_ok() => running.clone(),
-                _ if state.running.len() >= MAX_ANSWERS => return Answer::Away,
                 _ => {
+                    let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                        return Answer::Away;
+                    };
                     let (sender, receiver) = watch::channel(None);
                     if !fresh {
                         state.running.insert(hash, receiver.clone());
                     }
                     // A task of its own: a request that is given up must not take the others' answer with it.
-                    tokio::spawn(Arc::clone(self).run(hash, question, sender));
+                    let run = Arc::clone(self).run(hash, question, sender);
+                    tokio::spawn(async move {
+                        run.await;
+                        drop(place);
+                    });
                     receiver
                 }
             }
@@ -149,8 +160,10 @@ impl Introspector {
         question: Question,
         sender: watch::Sender<Option<Answer>>,
     ) {
+        let mut asked_at = Instant::now();
         let asked = async {
             let _turn = self.calls.acquire().await;
+            asked_at = Instant::now();
             self.call(&question).await
         };
         let answer = match timeout(INTROSPECTION_TIMEOUT, asked).await {
@@ -172,12 +185,14 @@ impl Introspector {
         metrics::counter!("reseal_verify_introspections_total", "result" => result).increment(1);
         {
             let mut state = self.state();
-            state.running.remove(&hash);
-            let now = Instant::now();
+            // What runs under this hash may be another's call.
+            if state.running.get(&hash).is_some_and(|running| running.same_channel(&sender.subscribe())) {
+                state.running.remove(&hash);
+            }
             if answer == Answer::Away {
-                state.rest_until = Some(now + REST);
+                state.rest_until = Some(Instant::now() + REST);
             } else {
-                state.keep(hash, answer.clone(), now);
+                state.keep(hash, answer.clone(), asked_at);
             }
         }
         sender.send_replace(Some(answer));
@@ -231,13 +246,20 @@ impl State {
         (now < kept.until).then(|| kept.answer.clone())
     }
 
-    fn keep(&mut self, hash: TokenHash, answer: Answer, now: Instant) {
-        let is_due = self.turned_at.is_none_or(|at| now >= at + INTROSPECTION_LIFE);
+    /// An answer may be as old as the question.
+    fn keep(&mut self, hash: TokenHash, answer: Answer, asked_at: Instant) {
+        let until = asked_at + INTROSPECTION_LIFE;
+        // A call that was overtaken by one that began later knows less.
+        let known = self.young.get(&hash).or_else(|| self.old.get(&hash));
+        if known.is_some_and(|known| known.until > until) {
+            return;
+        }
+        let is_due = self.turned_at.is_none_or(|at| asked_at >= at + INTROSPECTION_LIFE);
         if is_due || self.young.len() >= MAX_ANSWERS / 2 {
             self.old = std::mem::take(&mut self.young);
-            self.turned_at = Some(now);
+            self.turned_at = Some(asked_at);
         }
-        self.young.insert(hash, Kept { answer, until: now + INTROSPECTION_LIFE });
+        self.young.insert(hash, Kept { answer, until });
     }
 }
 

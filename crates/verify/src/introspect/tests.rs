@@ -78,3 +78,39 @@ async fn answers_are_good_for_a_second_and_bounded() {
     }
     assert!(state.young.len() + state.old.len() <= MAX_ANSWERS);
 }
+
+#[tokio::test]
+async fn an_answer_is_as_old_as_its_question() {
+    let mut state = State::default();
+    let asked_at = Instant::now();
+    let later = asked_at + INTROSPECTION_LIFE / 4;
+    // The first call is slow, and the session ends before the second one.
+    state.keep([1; 32], Answer::Inactive, later);
+    state.keep([1; 32], active(None, None), asked_at);
+    assert_eq!(state.kept(&[1; 32], later), Some(Answer::Inactive));
+    assert_eq!(state.kept(&[1; 32], later + INTROSPECTION_LIFE), None);
+}
+
+#[tokio::test]
+async fn calls_are_bounded_fresh_ones_too() {
+    let credentials = Credentials { client_id: "me".to_owned(), secret: Zeroizing::new("hush".to_owned()) };
+    // Nobody takes what comes to it.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}/oauth/introspect", silent.local_addr().unwrap());
+    let asker = Introspector::new(http::client().unwrap(), credentials, false);
+    let ask = || {
+        let question = Question { endpoint: endpoint.clone(), ..question() };
+        let asker = Arc::clone(&asker);
+        async move { asker.ask(question, true).await }
+    };
+    let places = Arc::clone(&asker.places).try_acquire_many_owned(u32::try_from(MAX_WAITING - 2).unwrap());
+    let _places = places.unwrap();
+    let waiting: Vec<_> = (0..2).map(|_| tokio::spawn(ask())).collect();
+    while asker.places.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ask().await, Answer::Away);
+    // Whoever gives up leaves the call to its end.
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    assert_eq!(asker.places.available_permits(), 0);
+}
