@@ -33,17 +33,29 @@ fn keeps_what_was_put_in() {
 
 #[test]
 fn a_full_set_drops_its_least_recently_used() {
-    let cache = TokenCache::new(16);
-    for n in 0..8 {
+    let ways = u8::try_from(WAYS).unwrap();
+    let cache = TokenCache::new(2 * WAYS);
+    for n in 0..ways {
         cache.put(of_set(0, n), token("x"), 1);
     }
     assert!(cache.get(&of_set(0, 0)).is_some(), "used again");
-    cache.put(of_set(0, 8), token("x"), 1);
+    cache.put(of_set(0, ways), token("x"), 1);
     assert!(cache.get(&of_set(0, 0)).is_some());
     assert!(cache.get(&of_set(0, 1)).is_none());
-    assert!((2..=8).all(|n| cache.get(&of_set(0, n)).is_some()));
+    assert!((2..=ways).all(|n| cache.get(&of_set(0, n)).is_some()));
     cache.put(of_set(1, 0), token("y"), 1);
-    assert!(cache.get(&of_set(0, 8)).is_some(), "another set is another set");
+    assert!(cache.get(&of_set(0, ways)).is_some(), "another set is another set");
+}
+
+#[test]
+fn a_half_full_cache_keeps_nearly_all() {
+    const TOKENS: usize = 5000;
+    let cache = TokenCache::new(2 * TOKENS);
+    for n in 0..TOKENS {
+        cache.put(hash(&n.to_string()), token("x"), 1);
+    }
+    let held = (0..TOKENS).filter(|n| cache.get(&hash(&n.to_string())).is_some()).count();
+    assert!(held >= TOKENS - TOKENS / 500, "{held} of {TOKENS}");
 }
 
 #[test]
