@@ -3,7 +3,11 @@
 
 use crate::authority::{App, Authority};
 use crate::jobs::JobError;
+use crate::manage::ManageError;
+use reseal_core::ClientId;
 use reseal_core::event::{EventKind, LoggedEvent};
+use reseal_store::StoreError;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -57,7 +61,7 @@ pub async fn follow(app: App, mut stop: watch::Receiver<bool>) {
 /// Reads what was logged since the last time, by this process and others (the command line on a live
 /// folder), drops what it makes stale, and hands it to the readers of the feed.
 pub async fn read_log(app: &Authority) -> Result<(), JobError> {
-    let _one_at_a_time = app.feed.reading.lock().await;
+    let mut told = app.feed.reading.lock().await;
     let begun = Instant::now();
     let mut seq = match app.log_seq.load(Ordering::Acquire) {
         u64::MAX => {
@@ -79,6 +83,7 @@ pub async fn read_log(app: &Authority) -> Result<(), JobError> {
             Ok(()) => &events[..],
             Err((known, _)) => &events[..*known],
         };
+        tell_again(app, known, &mut told).await?;
         let last = known.last().map_or(seq, |logged| logged.seq);
         // After a page that is not full nothing else lives, whatever numbers were swept.
         seq = if dropped.is_ok() && events.len() < PAGE { newest.max(last) } else { last };
@@ -89,6 +94,39 @@ pub async fn read_log(app: &Authority) -> Result<(), JobError> {
     }
     app.log_read_at.store(app.clock.now().millis(), Ordering::Release);
     app.feed.was_read(begun);
+    Ok(())
+}
+
+/// A change of a client says which tokens are older than it by their `iat`. This node made tokens of the client
+/// as it was until it learned of the change: just now. If that is later than the change says (another process
+/// made it; the commit took long; a clock is ahead), it is told once more, so that it reaches those as well.
+///
+/// `told`: what this node told so itself. That changed nothing that it could have missed.
+async fn tell_again(
+    app: &Authority,
+    events: &[LoggedEvent],
+    told: &mut HashMap<ClientId, i64>,
+) -> Result<(), JobError> {
+    let now = app.clock.now();
+    let mut changes: BTreeMap<&ClientId, i64> = BTreeMap::new();
+    for logged in events {
+        if let EventKind::ClientChanged { client_id, before } = &logged.event.kind {
+            let latest = changes.entry(client_id).or_insert(*before);
+            *latest = (*latest).max(*before);
+        }
+    }
+    for (client_id, before) in changes {
+        let own = told.remove(client_id);
+        if before > now.secs() || own == Some(before) {
+            continue;
+        }
+        tracing::debug!(%client_id, before, "learned late of a change of a client; it is told again");
+        app.manage(now).client_changed_until_now(client_id).await.map_err(|error| match error {
+            ManageError::Store(error) => error,
+            other => StoreError::Unavailable(other.to_string()),
+        })?;
+        told.insert(client_id.clone(), now.secs().saturating_add(1));
+    }
     Ok(())
 }
 

@@ -179,6 +179,23 @@ impl Manage<'_> {
         Ok(ClientDeletion::MoreSessions)
     }
 
+    /// Tells verifiers once more of a change of this client, as of now: for a node that learned of it late, and made
+    /// tokens of the client as it was before. The record says so too, to those who renew.
+    pub async fn client_changed_until_now(&self, id: &ClientId) -> Result<(), ManageError> {
+        for _ in 0..ATTEMPTS {
+            let mut commit = Commit::of([self.client_changed(id), self.clients_changed()]);
+            if let Some(old) = self.store.client(id).await? {
+                let (version, updated_at) = (old.version.wrapping_add(1), self.now.max(old.updated_at));
+                commit.push(Write::SwapClient(Box::new(Client { version, updated_at, ..old })));
+            }
+            match self.store.commit(commit).await {
+                Err(CommitError::Conflict(Conflict::ClientChanged)) => {}
+                done => return Ok(done?),
+            }
+        }
+        Err(ManageError::Contended)
+    }
+
     async fn change_client(
         &self,
         id: &ClientId,

@@ -222,8 +222,9 @@ fn parse(text: &str) -> Message {
 
 /// An event that is easy to tell from others.
 pub fn changed(app: &App, name: &str) -> Write {
-    let kind = EventKind::ClientChanged { client_id: name.parse().unwrap(), before: 0 };
-    Write::Log(Event { kind, until: app.event_until(app.clock.now()) })
+    let now = app.clock.now();
+    let kind = EventKind::ClientChanged { client_id: name.parse().unwrap(), before: now.secs() + 1 };
+    Write::Log(Event { kind, until: app.event_until(now) })
 }
 
 /// Logs one event for each name, in one commit.

@@ -66,7 +66,8 @@ async fn events_wait_until_what_they_make_stale_was_dropped() {
     let mut reading = Reading::open(&authority, None).await;
     reading.caught_up().await;
     let until = authority.app.event_until(authority.app.clock.now());
-    let changed = |name: &str| EventKind::ClientChanged { client_id: name.parse().unwrap(), before: 0 };
+    let changed =
+        |name: &str| EventKind::ClientChanged { client_id: name.parse().unwrap(), before: i64::MAX };
     let kinds = [changed("a"), EventKind::KeysChanged { withdrawn: vec!["k".into()] }, changed("b")];
     let writes = kinds.iter().map(|kind| Write::Log(Event { kind: kind.clone(), until }));
     authority.gate.break_keys(true);

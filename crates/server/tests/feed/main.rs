@@ -5,6 +5,7 @@
 mod access;
 mod common;
 mod heartbeats;
+mod late;
 mod sockets;
 mod stream;
 #[path = "../support/mod.rs"]
