@@ -141,6 +141,15 @@ pub fn event_until(now: Timestamp, longest_access_ttl: Duration) -> Timestamp {
     now + longest_access_ttl + EVENT_SLACK
 }
 
+/// Longest `max-age` of the published key set.
+pub const KEY_SET_LIFE: Duration = Duration::from_secs(300);
+
+/// When the event of a withdrawal at `now` may leave the feed, which other events do at `event_until`: whoever
+/// has a leaked key signs tokens of any life, so not while a verifier that starts may be shown a kept key set.
+pub fn withdrawal_until(now: Timestamp, event_until: Timestamp) -> Timestamp {
+    event_until.max(now + KEY_SET_LIFE + EVENT_SLACK)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,5 +167,14 @@ mod tests {
     fn an_event_stays_until_the_last_token_it_concerns_is_dead() {
         let committed = Timestamp::from_secs(1000);
         assert_eq!(event_until(committed, Duration::from_secs(300)), Timestamp::from_secs(1420));
+    }
+
+    #[test]
+    fn a_withdrawal_stays_until_no_kept_key_set_has_the_key() {
+        let at = |ttl| {
+            let now = Timestamp::from_secs(1000);
+            withdrawal_until(now, event_until(now, Duration::from_secs(ttl))).secs()
+        };
+        assert_eq!((at(1), at(300), at(900)), (1420, 1420, 2020));
     }
 }

@@ -6,7 +6,7 @@ use crate::master::MasterKey;
 use crate::random::Random;
 use arc_swap::ArcSwap;
 use reseal_core::credential::{KeyRing, RingKey};
-use reseal_core::event::{Event, EventKind};
+use reseal_core::event::{Event, EventKind, withdrawal_until};
 use reseal_core::keys::{self, KeyRecord, KeySchedule, KeyState, KeyStep, KeyUse};
 use reseal_core::{KeyId, Timestamp};
 use reseal_jose::{Algorithm, Jwk, JwkSet, SigningKey, VerifyingKey};
@@ -137,7 +137,7 @@ impl Keys {
         }
         writes.extend(withdrawal.changed.into_iter().map(|k| Write::PutKey(Box::new(k))));
         let kind = EventKind::KeysChanged { withdrawn: vec![kid.to_owned()] };
-        writes.push(Write::Log(Event { kind, until: event_until }));
+        writes.push(Write::Log(Event { kind, until: withdrawal_until(now, event_until) }));
         commit(store, writes).await?;
         self.reload(store, now).await?;
         Ok(true)
@@ -339,7 +339,7 @@ pub async fn reset(
         KeyUse::Ring { .. } => None,
     });
     let kind = EventKind::KeysChanged { withdrawn: withdrawn.collect() };
-    writes.push(Write::Log(Event { kind, until: event_until }));
+    writes.push(Write::Log(Event { kind, until: withdrawal_until(now, event_until) }));
     commit(store, writes).await
 }
 

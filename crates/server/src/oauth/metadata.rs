@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
+use reseal_core::event::KEY_SET_LIFE;
 use serde_json::json;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -51,7 +52,7 @@ async fn metadata(State(app): State<App>) -> Response {
 async fn jwks(State(app): State<App>) -> Response {
     let keys = app.keys.load().published(app.clock.now());
     // A new key is published this long before it signs, so no cached copy is ever too old.
-    cached(keys, app.config.keys.publish_before.0.as_secs().min(300))
+    cached(keys, app.config.keys.publish_before.0.min(KEY_SET_LIFE).as_secs())
 }
 
 fn cached(document: impl serde::Serialize, max_age: u64) -> Response {

@@ -120,6 +120,18 @@ async fn a_withdrawn_key_is_trusted_by_nobody_and_another_signs_at_once() {
     assert!(!published(&authority).await.contains(&leaked), "the rotation job does not bring it back");
 }
 
+#[tokio::test]
+async fn a_withdrawal_is_told_for_as_long_as_a_kept_key_set_may_have_the_key() {
+    let authority = TestAuthority::start().await;
+    let (app, now) = (&authority.app, authority.app.clock.now());
+    let (_, kid) = only_signing_key(&authority).await;
+    // Where tokens are short a key set outlives them, and with a leaked key one signs tokens of any life.
+    let short = now + std::time::Duration::from_secs(121);
+    assert!(app.keys.withdraw(&*app.store, &app.random, &kid, (now, short)).await.unwrap());
+    let logged = app.store.events_after(0, 10).await.unwrap();
+    assert_eq!(logged[0].event.until, now + std::time::Duration::from_secs(300 + 120));
+}
+
 fn master(authority: &TestAuthority) -> MasterKey {
     MasterKey::load(&master_key_file(&authority.app.config)).unwrap()
 }
