@@ -141,7 +141,8 @@ impl Token {
     /// The claims as a type of yours; borrowed where it borrows. Claims that the type does not name are passed by.
     ///
     /// # Errors
-    /// When a claim that the type wants is missing or of another type: 403 to the client, or your own default.
+    /// When a claim that the type wants is missing or of another type. That is no fault of the client's: 500, see
+    /// `UnfitClaims`, or your own default.
     pub fn claims<'a, C: Deserialize<'a>>(&'a self) -> Result<C, serde_json::Error> {
         serde_json::from_str(&self.payload)
     }
