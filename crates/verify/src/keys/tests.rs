@@ -5,6 +5,7 @@ use reseal_core::Timestamp;
 use reseal_core::event::{Event, EventKind, LoggedEvent};
 use reseal_jose::{Algorithm, JwkSet, SigningKey};
 
+#[expect(clippy::disallowed_methods, reason = "tests need keys")]
 fn key() -> SigningKey {
     SigningKey::generate(Algorithm::EdDsa, &SystemRandom::new()).unwrap()
 }
