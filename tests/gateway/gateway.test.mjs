@@ -1,6 +1,8 @@
 // An untouched app behind the real nginx and the real Caddy, with the example's configurations.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { after, before, describe, test } from 'node:test';
 import { startAuthority } from '../browser/support.mjs';
@@ -198,8 +200,9 @@ for (const kind of ['nginx', 'caddy']) {
       const hop = { connection: 'close, Authorization, X-Auth-Subject, X-Original-Method, X-Forwarded-Method, Origin, Sec-Fetch-Site, Cookie' };
       assert.ok([401, 403].includes((await visitor.call('POST', '/api/notes', { a: 1 }, { ...EVIL, ...hop })).status));
       const own = await visitor.call('GET', '/api/headers', undefined, { connection: 'close, Authorization, X-Auth-Subject' });
-      if (own.status === 200) assert.equal(payload(received(own).get('authorization')[0]).sub, user.sub);
-      else assert.equal(own.status, 401);
+      assert.equal(own.status, 200, 'nor any that says who it is');
+      assert.equal(payload(received(own).get('authorization')[0]).sub, user.sub);
+      assert.deepEqual(received(own).get('x-auth-subject'), [user.sub]);
     });
 
     test('a change must come from a page of the app', async () => {
@@ -389,6 +392,55 @@ for (const kind of ['nginx', 'caddy']) {
       await admin.call('PATCH', `/v1/admin/users/${user.sub}`, { roles: [] });
       assert.deepEqual((await visitor.call('GET', '/api/me')).json().roles, []);
     });
+
+    test('who has as many roles as a record holds is let in with all of them', async () => {
+      const roles = Array.from({ length: 64 }, (_, i) => `${String(i).padStart(2, '0')}-${'r'.repeat(61)}`);
+      const { visitor } = await signedIn('roles', { roles });
+      assert.deepEqual((await visitor.call('GET', '/api/me')).json().roles, roles);
+    });
+
+    test('whatever answers in the place of the authority, without a token nothing reaches the app', async () => {
+      let says = [];
+      const other = createServer((_, answer) => answer.writeHead(...says).end()).listen(0, '127.0.0.1');
+      await once(other, 'listening');
+      const front = await startProxy(kind, { authority: other.address().port, app: app.port });
+      try {
+        for (const said of [[200], [204], [206], [200, { 'X-Auth-Subject': 'root' }], [200, { Authorization: 'Basic x' }], [302, { Location: '/' }], [400], [404], [429], [500]]) {
+          says = said;
+          for (const accept of ['application/json', 'text/html']) {
+            const answer = await ask(front.origin, '/api/me', { headers: { accept, cookie: `${OURS}=x` } });
+            assert.ok([502, 503].includes(answer.status), `${said}: ${answer.status}`);
+            assert.equal(answer.headers['x-served-by'], undefined);
+          }
+        }
+        says = [401];
+        assert.equal((await ask(front.origin, '/', { headers: { accept: 'text/html' } })).status, 401, 'no page to sign in at, so nobody is sent to one');
+      } finally {
+        await front.stop();
+        other.closeAllConnections();
+        other.close();
+      }
+    });
+
+    if (kind === 'nginx')
+      test('a place may demand a second factor, and says so to a person and to a script', async () => {
+        const strict = await startProxy(kind, { authority: authorityPort, app: app.port, demand: '?acr=aal2' });
+        try {
+          const user = await admin.createUser(`${kind}-demand`);
+          const visitor = new Browser(strict.origin);
+          const page = await visitor.signIn(user, '/api/me');
+          assert.equal(page.headers['x-served-by'], undefined);
+          const call = await visitor.call('GET', '/api/me');
+          assert.equal(call.status, 401, call.text);
+          assert.equal(call.json().error, 'insufficient_user_authentication');
+          assert.equal(call.headers['x-auth-subject'], undefined);
+          const opened = await visitor.ask('/api/me', { headers: { accept: 'text/html' } });
+          assert.equal(opened.status, 302);
+          assert.equal(new URL(opened.headers.location, strict.origin).searchParams.get('acr'), 'aal2');
+        } finally {
+          await strict.stop();
+        }
+      });
 
     test('while the authority is away nobody is signed in or out', async () => {
       const { visitor } = await signedIn('away');

@@ -46,7 +46,7 @@ export async function startProxy(kind, ports) {
 }
 
 /** The example's file, with the ports of this test and the place of the module. */
-async function startNginx(folder, { authority, app, gateway }) {
+async function startNginx(folder, { authority, app, gateway, demand }) {
   let text = await readFile(join(EXAMPLE, 'nginx.conf'), 'utf8');
   const replace = (what, by) => {
     assert.equal(text.split(what).length, 2, `${what} is in nginx.conf once`);
@@ -56,6 +56,7 @@ async function startNginx(folder, { authority, app, gateway }) {
   replace('server 127.0.0.1:3000 ', `server 127.0.0.1:${app} `);
   replace('listen 127.0.0.1:8080;', `listen 127.0.0.1:${gateway};`);
   replace('load_module /usr/lib/nginx/modules/', `load_module ${NGINX_MODULES}/`);
+  if (demand) replace('set $gateway_demand "";', `set $gateway_demand "${demand}";`);
   // Started as root, nginx works as another user, who must get in.
   await chmod(folder, 0o755);
   const file = join(folder, 'nginx.conf');
