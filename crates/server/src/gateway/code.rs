@@ -46,7 +46,7 @@ impl CodePage<'_> {
         let error = Some(words::of_error(&outcome));
         let challenge = challenge.reveal();
         let template = CodePage { app: &site.app, carried, challenge, hint: None, notice: None, error };
-        error_page(outcome, &template, carried.leads_to())
+        error_page(outcome, &template)
     }
 
     async fn show(
@@ -60,7 +60,7 @@ impl CodePage<'_> {
                 let challenge = challenge.reveal();
                 let hint = Some(hint);
                 let template = CodePage { app: &site.app, carried, challenge, hint, notice, error: None };
-                page(StatusCode::OK, &template, carried.leads_to())
+                page(StatusCode::OK, &template)
             }
             Err(error) => LoginPage::after(error, (site, carried), ""),
         }
@@ -81,7 +81,7 @@ impl CodePage<'_> {
         let told = Some(words::of_error(&error));
         let challenge = challenge.reveal();
         let template = CodePage { app: &site.app, carried, challenge, hint, notice: None, error: told };
-        error_page(error, &template, carried.leads_to())
+        error_page(error, &template)
     }
 }
 

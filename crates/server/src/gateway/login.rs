@@ -43,7 +43,7 @@ impl<'a> LoginPage<'a> {
     ) -> Response {
         let told = Some(words::of_error(&error));
         let template = LoginPage { app: &site.app, carried, username, notice: None, error: told };
-        error_page(error, &template, carried.leads_to())
+        error_page(error, &template)
     }
 }
 
@@ -72,11 +72,6 @@ impl Carried {
     /// Where to go at the end.
     pub(super) fn target(&self) -> ReturnTo {
         self.return_to.clone().unwrap_or_else(ReturnTo::home)
-    }
-
-    /// The other host that the forms may lead to.
-    pub(super) fn leads_to(&self) -> Option<&str> {
-        self.return_to.as_ref().and_then(ReturnTo::origin)
     }
 
     fn link(&self) -> String {
@@ -114,10 +109,9 @@ pub(super) async fn show(
     }
     let template = LoginPage { app: &site.app, carried: &carried, username: &username, notice, error: None };
     match found {
-        Ok(Some(caller)) => refreshed(&app, &caller, page(StatusCode::OK, &template, carried.leads_to()))
-            .map_err(Message::error),
+        Ok(Some(caller)) => refreshed(&app, &caller, page(StatusCode::OK, &template)).map_err(Message::error),
         Err(error) if error.status() == StatusCode::SERVICE_UNAVAILABLE => Err(Message::error(error)),
-        _ => Ok(page(StatusCode::OK, &template, carried.leads_to())),
+        _ => Ok(page(StatusCode::OK, &template)),
     }
 }
 

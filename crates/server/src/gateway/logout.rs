@@ -103,8 +103,7 @@ pub(super) async fn show(
                 name: caller.user.name.as_deref().unwrap_or(&caller.user.username),
                 dial: Dial::of(&caller),
             };
-            let leads_to = return_to.as_ref().and_then(ReturnTo::origin);
-            refreshed(&app, &caller, page(StatusCode::OK, &template, leads_to)).map_err(Message::error)
+            refreshed(&app, &caller, page(StatusCode::OK, &template)).map_err(Message::error)
         }
         Err(error) if error.status() == StatusCode::SERVICE_UNAVAILABLE => Err(Message::error(error)),
         Ok(None) | Err(_) => {

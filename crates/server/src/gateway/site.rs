@@ -107,12 +107,12 @@ impl Message {
 
     /// As the answer.
     pub(super) fn page(&self, status: StatusCode) -> Response {
-        page(status, self, None)
+        page(status, self)
     }
 
     /// As the answer to what failed.
     pub(super) fn answer(&self, error: ApiError) -> Response {
-        error_page(error, self, None)
+        error_page(error, self)
     }
 
     /// What failed for no fault of the visitor's.
@@ -123,9 +123,9 @@ impl Message {
 }
 
 /// A page.
-pub(super) fn page(status: StatusCode, template: &impl Template, leads_to: Option<&str>) -> Response {
+pub(super) fn page(status: StatusCode, template: &impl Template) -> Response {
     match template.render() {
-        Ok(html) => with_html(status.into_response(), html, leads_to),
+        Ok(html) => with_html(status.into_response(), html),
         Err(error) => {
             tracing::error!(%error, "a page could not be written");
             ApiError::unavailable(Duration::from_secs(5)).into_response()
@@ -134,22 +134,21 @@ pub(super) fn page(status: StatusCode, template: &impl Template, leads_to: Optio
 }
 
 /// A page that shows an error, with the error's status and headers; the log tells of it as of any other.
-pub(super) fn error_page(error: ApiError, template: &impl Template, leads_to: Option<&str>) -> Response {
+pub(super) fn error_page(error: ApiError, template: &impl Template) -> Response {
     match template.render() {
-        Ok(html) => with_html(error.into_response(), html, leads_to),
+        Ok(html) => with_html(error.into_response(), html),
         Err(_) => error.into_response(),
     }
 }
 
-/// Nothing inline, nothing foreign, in no frame. Forms go to the page's own host, and where a form is
-/// answered by leading the browser on, browsers ask for that host too.
-fn with_html(mut response: Response, html: String, leads_to: Option<&str>) -> Response {
-    let policy = format!(
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; \
-         form-action 'self'{}{}; frame-ancestors 'none'",
-        if leads_to.is_some() { " " } else { "" },
-        leads_to.unwrap_or_default()
-    );
+/// Nothing inline, nothing foreign, in no frame.
+///
+/// Browsers hold every redirect after a form to `form-action`, those of the app included, and it may send
+/// the browser wherever it wants: only the scheme can be fixed. (Plain HTTP is for this machine.)
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; base-uri 'none'; \
+                      form-action 'self' https: http://localhost:* http://127.0.0.1:*; frame-ancestors 'none'";
+
+fn with_html(mut response: Response, html: String) -> Response {
     *response.body_mut() = Body::from(html);
     let headers = response.headers_mut();
     headers.remove(header::CONTENT_LENGTH);
@@ -157,9 +156,7 @@ fn with_html(mut response: Response, html: String, leads_to: Option<&str>) -> Re
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // "no-referrer" would also take `Origin` off the forms, by which older browsers show where they come from.
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
-    if let Ok(policy) = HeaderValue::try_from(policy) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    }
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     response
 }
 

@@ -97,8 +97,6 @@ async fn nobody_is_sent_where_the_list_does_not_lead() {
         Some("https://app.test/a?b=1&#38;c=2"),
         "as proxies write it"
     );
-    let policy = shown.header("content-security-policy").unwrap();
-    assert!(policy.contains("form-action 'self' https://app.test;"), "{policy}");
 }
 
 #[tokio::test]
