@@ -108,8 +108,9 @@
 //! The issuer's metadata is looked for where RFC 8414 §3.1 has it, then where OpenID Connect Discovery has it, and must name
 //! the very same issuer. One task fetches the key set: at three quarters to nine tenths of its `max-age`
 //! ([`MIN_REFRESH`] to [`MAX_REFRESH`]), at once when the feed withdraws a key or is back after a loss, and when a token
-//! names a key that is not in the set. However many such tokens wait, that is one fetch, at most once in [`DEFAULT_KEY_COOLDOWN`]; a name that a fresh set
-//! did not have is not asked for again for a minute. While fetching fails, the old keys go on for [`MAX_STALE`].
+//! names a key that is not in the set. However many such tokens wait, that is one fetch, at most once in
+//! [`DEFAULT_KEY_COOLDOWN`]; a name that a fresh set did not have is not asked for again for a minute. While fetching
+//! fails, the old keys go on for [`MAX_STALE`].
 //!
 //! # When something is away
 //!
