@@ -126,10 +126,10 @@ async fn a_withdrawal_is_told_for_as_long_as_a_kept_key_set_may_have_the_key() {
     let (app, now) = (&authority.app, authority.app.clock.now());
     let (_, kid) = only_signing_key(&authority).await;
     // Where tokens are short a key set outlives them, and with a leaked key one signs tokens of any life.
-    let short = now + std::time::Duration::from_secs(121);
+    let short = now + Duration::from_secs(121);
     assert!(app.keys.withdraw(&*app.store, &app.random, &kid, (now, short)).await.unwrap());
     let logged = app.store.events_after(0, 10).await.unwrap();
-    assert_eq!(logged[0].event.until, now + std::time::Duration::from_secs(300 + 120));
+    assert_eq!(logged[0].event.until, now + Duration::from_secs(300 + 120));
 }
 
 fn master(authority: &TestAuthority) -> MasterKey {
