@@ -151,7 +151,7 @@ impl Builder {
         self
     }
 
-    /// How many changes the feed may keep in memory at once, about 50 bytes each and twice that for the seconds
+    /// How many changes the feed may keep in memory at once, 54 to 75 bytes each and twice that for the seconds
     /// of starting over. Beyond it the feed counts as lost, until enough of them are past their time.
     /// Default: [`DEFAULT_MAX_ENTRIES`](crate::freshness::DEFAULT_MAX_ENTRIES).
     pub const fn feed_entries(mut self, entries: usize) -> Self {

@@ -1,6 +1,6 @@
 //! `GET /v1/feed`: what verifiers must know, as server-sent events (design §7).
 //!
-//! [`log`] reads the event log, once per node; [`hub`] keeps the newest events encoded; each `reader` has a
+//! [`log`] reads the event log, once per node; `hub` keeps the newest events encoded; each `reader` has a
 //! cursor into them, and reads the store when it is behind. So no committed event is skipped, and nobody
 //! waits for a slow reader.
 

@@ -28,8 +28,8 @@ use maps::Maps;
 use reseal_core::event::{EndReason, LoggedEvent};
 use reseal_core::{SessionId, UserId};
 
-/// Entries that are kept unless told otherwise. Four million take some 210 MB, twice that for the seconds
-/// of starting over.
+/// Entries that are kept unless told otherwise. An ended session takes 54 bytes, a changed user 75: four million take
+/// 215 to 300 MB, twice that for the seconds of starting over.
 pub const DEFAULT_MAX_ENTRIES: usize = 4_000_000;
 
 /// Seconds that a clock may be set back before entries are missing: see the module.
