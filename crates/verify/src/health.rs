@@ -8,6 +8,19 @@ use serde::{Serialize, Serializer};
 use std::fmt;
 
 /// How a verifier is doing. Shows as one line, serializes as JSON for `/health`; holds no secrets.
+///
+/// The same as metrics (crate `metrics`; all of the feed have the label `issuer`):
+///
+/// | metric | kind | labels | what |
+/// |---|---|---|---|
+/// | `reseal_verify_feed_connected` | gauge | | 1 while there is a connection to the feed |
+/// | `reseal_verify_feed_lost` | gauge | | 1 while the feed counts as lost |
+/// | `reseal_verify_feed_reconnects_total` | counter | | connections after the first |
+/// | `reseal_verify_feed_events_total` | counter | `type` | events that came |
+/// | `reseal_verify_feed_lag_seconds` | gauge | | by how much the authority's clock is ahead, as of its last heartbeat |
+/// | `reseal_verify_entries` | gauge | `map` | entries of the maps: sessions, users, clients, keys |
+/// | `reseal_verify_key_fetches_total` | counter | `result` | fetches of the issuer's keys |
+/// | `reseal_verify_introspections_total` | counter | `result` | questions to the authority |
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Health {

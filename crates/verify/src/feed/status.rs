@@ -130,6 +130,8 @@ impl Status {
                 .set(entries as f64);
         }
         let (lost, incomplete) = (freshness.feed_is_lost(), freshness.is_incomplete());
+        metrics::gauge!("reseal_verify_feed_lost", "issuer" => self.issuer.clone())
+            .set(f64::from(u8::from(lost)));
         let mut inner = self.lock();
         match (inner.was_lost.replace(lost), lost) {
             (Some(false), true) => tracing::error!(issuer = %self.issuer, "the feed is lost"),
