@@ -11,7 +11,7 @@ mod server;
 mod soak;
 mod verifying;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use operations::Operation;
 use server::{Server, System};
@@ -70,7 +70,7 @@ fn main() -> Result<()> {
 
 async fn run(args: Args) -> Result<()> {
     let binary = match &args.binary {
-        Some(path) => path.clone(),
+        Some(path) => path.canonicalize().with_context(|| format!("{}", path.display()))?,
         None => server::build()?,
     };
     let folder = tempfile::tempdir()?;

@@ -2,6 +2,7 @@
 
 use crate::cache::TokenCache;
 use crate::clock::{Clock, SystemClock};
+use crate::counters::Counters;
 use crate::feed::{self, FeedConfig};
 use crate::freshness::{DEFAULT_MAX_ENTRIES, SharedFreshness};
 use crate::introspect::Introspector;
@@ -195,6 +196,7 @@ impl Builder {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(BuildError::NoRuntime);
         }
+        let counters = Counters::new(&self.issuer);
         let freshness = Arc::new(SharedFreshness::new(self.feed_entries));
         let http = crate::http::client().map_err(|error| BuildError::Http(error.to_string()))?;
         let began = Instant::now();
@@ -233,6 +235,7 @@ impl Builder {
             feed,
             introspector,
             clock: self.clock,
+            counters,
         })))
     }
 

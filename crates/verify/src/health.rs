@@ -9,10 +9,13 @@ use std::fmt;
 
 /// How a verifier is doing. Shows as one line, serializes as JSON for `/health`; holds no secrets.
 ///
-/// The same as metrics (crate `metrics`; all of the feed have the label `issuer`):
+/// The same as metrics (crate `metrics`; those of checks and of the feed have the label `issuer`; install the
+/// recorder before the verifier is built):
 ///
 /// | metric | kind | labels | what |
 /// |---|---|---|---|
+/// | `reseal_verify_checks_total` | counter | `outcome` | checks: good, stale, refused, unavailable |
+/// | `reseal_verify_cache_hits_total` | counter | | checks of a token that was verified before |
 /// | `reseal_verify_feed_connected` | gauge | | 1 while there is a connection to the feed |
 /// | `reseal_verify_feed_lost` | gauge | | 1 while the feed counts as lost |
 /// | `reseal_verify_feed_reconnects_total` | counter | | connections after the first |

@@ -135,6 +135,7 @@ mod cache;
 #[cfg(feature = "tower")]
 mod challenge;
 mod clock;
+mod counters;
 mod error;
 #[cfg(feature = "axum")]
 mod extract;

@@ -3,6 +3,7 @@
 use crate::builder::{Builder, OnFeedLost};
 use crate::cache::{self, TokenCache};
 use crate::clock::Clock;
+use crate::counters::Counters;
 use crate::error::{Unavailable, VerifyError};
 use crate::feed::FeedTask;
 use crate::freshness::{Judgement, SharedFreshness};
@@ -32,6 +33,7 @@ pub(crate) struct Inner {
     /// Where there are credentials for it.
     pub(crate) introspector: Option<Arc<Introspector>>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) counters: Counters,
 }
 
 /// A token that is good, and whether its claims are still those of the record.
@@ -55,7 +57,12 @@ impl Verifier {
     /// # Errors
     /// See [`VerifyError`].
     pub async fn check(&self, token: &str) -> Result<Checked, VerifyError> {
-        let text = token;
+        let outcome = self.check_locally(token).await;
+        self.0.counters.checked(&outcome);
+        outcome
+    }
+
+    async fn check_locally(&self, text: &str) -> Result<Checked, VerifyError> {
         let token = self.local(text, self.now()).await?;
         let inner = &*self.0;
         // Asked first: if the feed catches up in between, the maps are judged by as they are after it.
@@ -77,7 +84,12 @@ impl Verifier {
     /// # Errors
     /// See [`VerifyError`]; without the authority's answer [`Unavailable::Introspection`].
     pub async fn check_with_authority(&self, token: &str) -> Result<Checked, VerifyError> {
-        let text = token;
+        let outcome = self.ask_authority(token).await;
+        self.0.counters.checked(&outcome);
+        outcome
+    }
+
+    async fn ask_authority(&self, text: &str) -> Result<Checked, VerifyError> {
         let token = self.local(text, self.now()).await?;
         let stale = self.judge(&token)?;
         self.introspect(text, token, stale, true).await
@@ -152,7 +164,7 @@ impl Verifier {
 
     /// Everything but the feed.
     async fn local(&self, text: &str, now: i64) -> Result<Arc<Token>, VerifyError> {
-        let Inner { rules, keys, cache, .. } = &*self.0;
+        let Inner { rules, keys, cache, counters, .. } = &*self.0;
         // Before anything is made of it: a long text costs nothing.
         if text.len() > MAX_TOKEN_LEN {
             return Err(JwsError::TooLong { length: text.len() }.into());
@@ -164,10 +176,12 @@ impl Verifier {
         if let Some((token, generation)) = cache.get(&hash) {
             let keys = keys.current()?;
             if generation == keys.generation {
+                counters.hit();
                 return rules.check_again(token, now);
             }
             if keys.has(&token.key) {
                 cache.put(hash, Arc::clone(&token), keys.generation);
+                counters.hit();
                 return rules.check_again(token, now);
             }
             cache.remove(&hash);
