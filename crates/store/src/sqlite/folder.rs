@@ -18,7 +18,15 @@ pub(super) struct Folder {
 /// The right to serve a folder, until it is dropped.
 #[derive(Debug)]
 pub(super) struct FolderLock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for FolderLock {
+    fn drop(&mut self) {
+        // Not by closing: a child process that is just being started has the file open for a moment longer,
+        // and with it the lock. If this fails, closing does it.
+        let _ = self.file.unlock();
+    }
 }
 
 /// Why a folder is not ours to serve.
@@ -96,7 +104,7 @@ impl Folder {
         if let Err(error) = noted {
             tracing::debug!(%error, "the process id could not be written into the lock");
         }
-        Ok(FolderLock { _file: file })
+        Ok(FolderLock { file })
     }
 }
 
@@ -122,4 +130,22 @@ pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_free_once_dropped_although_a_child_has_the_file_open_still() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = Folder::new(temporary.path());
+        let lock = folder.lock().unwrap();
+        assert!(matches!(folder.lock(), Err(LockError::Held(_))));
+        // What a fork leaves: another descriptor of the same open file.
+        let inherited = lock.file.try_clone().unwrap();
+        drop(lock);
+        assert!(folder.lock().is_ok());
+        drop(inherited);
+    }
 }
