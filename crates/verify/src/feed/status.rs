@@ -58,7 +58,9 @@ impl Status {
     }
 
     pub(super) fn caught_up(&self) {
-        self.lock().problem = None;
+        if self.lock().problem.take().is_some() {
+            tracing::info!(issuer = %self.issuer, "the connection to the feed is back");
+        }
         self.began.send_replace(true);
     }
 
