@@ -50,6 +50,9 @@ struct Args {
     /// For `feed`: changes in a second, at most.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
+    /// For `feed`: the seed of an earlier run, to cut and kill at the same moments.
+    #[arg(long)]
+    seed: Option<u64>,
     /// The server's binary; built in release mode if absent.
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -114,6 +117,7 @@ async fn feed(args: &Args, binary: PathBuf) -> Result<()> {
         disconnects: args.disconnects.into(),
         restarts: args.restarts.into(),
         rate: args.rate,
+        seed: args.seed.unwrap_or_else(soak::any_seed),
     };
     let report = soak.run().await?;
     println!("{report}");

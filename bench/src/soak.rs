@@ -4,6 +4,13 @@
 //! All in one process, so that there is one clock. A change counts from the moment its answer was read; a
 //! verifier enforces it from the moment its maps know it.
 
+// With its path, since a test includes this file by its own.
+#[path = "seeded.rs"]
+mod seeded;
+
+use seeded::Seeded;
+pub(crate) use seeded::any_seed;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -37,12 +44,14 @@ pub(crate) struct Soak {
     pub(crate) verifiers: usize,
     /// Changes in total.
     pub(crate) changes: usize,
-    /// Connections that are cut, at even distances.
+    /// Connections that are cut, at random moments.
     pub(crate) disconnects: usize,
     /// Times that the authority is killed and started again.
     pub(crate) restarts: usize,
     /// Changes in a second, at most.
     pub(crate) rate: u32,
+    /// Decides when what is cut or killed, so that a run can be repeated.
+    pub(crate) seed: u64,
 }
 
 /// What came of it.
@@ -56,6 +65,7 @@ pub(crate) struct Report {
     verifiers: usize,
     cuts: usize,
     restarts: usize,
+    seed: u64,
     connected: Times,
     catching_up: Times,
     took: Duration,
@@ -85,12 +95,13 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "feed: {} changes at {} verifiers in {:.0} s, {} connections cut, authority killed {} times",
+            "feed: {} changes at {} verifiers in {:.0} s, {} connections cut, authority killed {} times (seed {})",
             self.changes,
             self.verifiers,
             self.took.as_secs_f64(),
             self.cuts,
-            self.restarts
+            self.restarts,
+            self.seed
         )?;
         writeln!(f, "feed: missed {}, stale tokens accepted as current {}", self.missed, self.accepted)?;
         writeln!(f, "feed: connected:    {}", self.connected)?;
@@ -132,8 +143,13 @@ impl Soak {
         for _ in 0..self.verifiers {
             followers.push(Arc::new(Follower::start(&authority).await?));
         }
-        let began = Instant::now();
         let (done, finished) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        // Before anything is killed: making a user cannot be repeated.
+        let mut ready = Vec::new();
+        for number in 0..WORKERS {
+            ready.push(Worker::prepare(Arc::clone(&authority), number, Arc::clone(&done)).await?);
+        }
+        let began = Instant::now();
         let trouble = tokio::spawn(make_trouble(
             self.clone(),
             Arc::clone(&authority),
@@ -141,10 +157,9 @@ impl Soak {
             (Arc::clone(&done), Arc::clone(&finished)),
         ));
         let mut workers = Vec::new();
-        for number in 0..WORKERS {
+        for (number, worker) in ready.into_iter().enumerate() {
             let share = self.changes / WORKERS + usize::from(number < self.changes % WORKERS);
             let pace = Duration::from_secs_f64(WORKERS as f64 / f64::from(self.rate.max(1)));
-            let worker = Worker { authority: Arc::clone(&authority), number, done: Arc::clone(&done) };
             workers.push(tokio::spawn(worker.work(share, pace)));
         }
         let mut changes = Vec::new();
@@ -200,6 +215,7 @@ impl Soak {
             verifiers: followers.len(),
             cuts,
             restarts: self.restarts,
+            seed: self.seed,
             connected: Times(connected),
             catching_up: Times(catching_up),
             took,
@@ -263,21 +279,24 @@ impl Follower {
     }
 }
 
-/// Cuts connections and kills the authority, spread evenly over the changes. How many were cut.
+/// Cuts connections and kills the authority, at random among the changes. How many were cut.
 async fn make_trouble(
     soak: Soak,
     authority: Arc<Authority>,
     followers: Vec<Arc<Follower>>,
     (done, finished): (Arc<AtomicUsize>, Arc<AtomicBool>),
 ) -> Result<usize> {
+    let mut random = Seeded::new(soak.seed);
+    let kill_after = random.moments(soak.restarts, soak.changes);
+    let cut_after = random.moments(soak.disconnects, soak.changes);
     let (mut cuts, mut kills, mut waiting) = (0, 0, Vec::new());
     while cuts < soak.disconnects || kills < soak.restarts {
         let done = done.load(Ordering::Relaxed);
         let is_over = finished.load(Ordering::Relaxed);
-        let due = |so_far: usize, all: usize| {
-            so_far < all && (is_over || done * (all + 1) >= (so_far + 1) * soak.changes.max(1))
+        let due = |so_far: usize, moments: &[usize]| {
+            moments.get(so_far).is_some_and(|moment| is_over || done >= *moment)
         };
-        if due(kills, soak.restarts) {
+        if due(kills, &kill_after) {
             kills += 1;
             let from = Instant::now();
             authority.kill();
@@ -286,9 +305,8 @@ async fn make_trouble(
             for (follower, connections) in followers.iter().zip(before) {
                 waiting.push(tokio::spawn(Arc::clone(follower).is_down_since(from, connections)));
             }
-        } else if due(cuts, soak.disconnects) {
-            // Not at random, so that a run can be repeated: 7919 is a prime, and goes round all of them.
-            let follower = &followers[cuts * 7919 % followers.len()];
+        } else if due(cuts, &cut_after) {
+            let follower = &followers[random.below(followers.len())];
             cuts += 1;
             if follower.verifier.freshness().is_caught_up() {
                 let (from, connections) = (Instant::now(), follower.connections());
@@ -308,26 +326,29 @@ async fn make_trouble(
 /// Makes changes, one after the other.
 struct Worker {
     authority: Arc<Authority>,
-    number: usize,
+    users: Vec<String>,
     done: Arc<AtomicUsize>,
 }
 
 impl Worker {
-    async fn work(self, changes: usize, pace: Duration) -> Result<Vec<Change>> {
+    async fn prepare(authority: Arc<Authority>, number: usize, done: Arc<AtomicUsize>) -> Result<Self> {
         let mut users = Vec::new();
         for n in 0..3 * USERS {
-            let username = format!("soak-{}-{n}", self.number);
-            let made =
-                self.authority.call("POST", "/v1/admin/users", json!({ "username": username })).await?;
+            let username = format!("soak-{number}-{n}");
+            let made = authority.call("POST", "/v1/admin/users", json!({ "username": username })).await?;
             users.push(text(made.get("id").or_else(|| made.get("sub")).unwrap_or(&Value::Null))?);
         }
+        Ok(Self { authority, users, done })
+    }
+
+    async fn work(self, changes: usize, pace: Duration) -> Result<Vec<Change>> {
         let mut tick = interval(pace);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut all = Vec::new();
         for n in 0..changes {
             tick.tick().await;
             // Users of one kind of change have no other: what is measured is that change.
-            let user = &users[n % 3 * USERS + n / 3 % USERS];
+            let user = &self.users[n % 3 * USERS + n / 3 % USERS];
             all.push(self.change(n, user).await?);
             self.done.fetch_add(1, Ordering::Relaxed);
         }

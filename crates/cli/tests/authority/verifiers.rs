@@ -230,6 +230,7 @@ fn no_change_is_missed_by_any_verifier_whatever_is_cut_or_killed() {
         disconnects: rounds(20, 200),
         restarts: rounds(1, 5),
         rate: 100,
+        seed: soak::any_seed(),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let report = runtime.block_on(soak.run()).unwrap();
