@@ -4,23 +4,25 @@
 //! All in one process, so that there is one clock. A change counts from the moment its answer was read; a
 //! verifier enforces it from the moment its maps know it.
 
-// With its path, since a test includes this file by its own.
+// With their paths, since a test includes this file by its own.
+#[path = "report.rs"]
+mod report;
 #[path = "seeded.rs"]
 mod seeded;
 
-use seeded::Seeded;
 pub(crate) use seeded::any_seed;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use report::{Report, Times};
 use reseal_core::event::EventKind;
 use reseal_core::{SessionId, UserId};
 use reseal_verify::freshness::{Facts, Judgement};
 use reseal_verify::{OnFeedLost, Verifier};
+use seeded::Seeded;
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -52,61 +54,6 @@ pub(crate) struct Soak {
     pub(crate) rate: u32,
     /// Decides when what is cut or killed, so that a run can be repeated.
     pub(crate) seed: u64,
-}
-
-/// What came of it.
-#[derive(Clone, Debug)]
-pub(crate) struct Report {
-    /// Changes that a verifier did not know in the end.
-    pub(crate) missed: usize,
-    /// Tokens that a verifier accepted, after all, as current.
-    pub(crate) accepted: usize,
-    changes: usize,
-    verifiers: usize,
-    cuts: usize,
-    restarts: usize,
-    seed: u64,
-    connected: Times,
-    catching_up: Times,
-    took: Duration,
-}
-
-/// Times of one kind, in order.
-#[derive(Clone, Debug)]
-struct Times(Vec<Duration>);
-
-impl fmt::Display for Times {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(last) = self.0.last() else { return f.write_str("none") };
-        let at = |share: usize| self.0[(self.0.len() - 1) * share / 1000].as_secs_f64() * 1e3;
-        write!(
-            f,
-            "{} times: p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms, max {:.1} ms",
-            self.0.len(),
-            at(500),
-            at(990),
-            at(999),
-            last.as_secs_f64() * 1e3
-        )
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "feed: {} changes at {} verifiers in {:.0} s, {} connections cut, authority killed {} times (seed {})",
-            self.changes,
-            self.verifiers,
-            self.took.as_secs_f64(),
-            self.cuts,
-            self.restarts,
-            self.seed
-        )?;
-        writeln!(f, "feed: missed {}, stale tokens accepted as current {}", self.missed, self.accepted)?;
-        writeln!(f, "feed: connected:    {}", self.connected)?;
-        write!(f, "feed: reconnecting: {}", self.catching_up)
-    }
 }
 
 /// What a verifier learns.
