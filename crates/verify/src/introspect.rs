@@ -117,7 +117,8 @@ impl Introspector {
         })
     }
 
-    /// The answer of now, or of a second ago at most if `fresh` does not forbid it.
+    /// The answer of now; if `fresh` does not forbid it, one that is a second old at most, or of a call that is
+    /// under way (and may have begun its whole time limit ago).
     pub(crate) async fn ask(self: &Arc<Self>, question: Question, fresh: bool) -> Answer {
         let hash = cache::hash(&question.token);
         let mut running = {

@@ -4,8 +4,8 @@
 use crate::authority::{App, Authority};
 use crate::jobs::JobError;
 use crate::manage::ManageError;
-use reseal_core::ClientId;
 use reseal_core::event::{EventKind, LoggedEvent};
+use reseal_core::{ClientId, Timestamp};
 use reseal_store::StoreError;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
@@ -108,26 +108,35 @@ async fn tell_again(
     told: &mut HashMap<ClientId, i64>,
 ) -> Result<(), JobError> {
     let now = app.clock.now();
-    let mut changes: BTreeMap<&ClientId, i64> = BTreeMap::new();
-    for logged in events {
-        if let EventKind::ClientChanged { client_id, before } = &logged.event.kind {
-            let latest = changes.entry(client_id).or_insert(*before);
-            *latest = (*latest).max(*before);
-        }
-    }
-    for (client_id, before) in changes {
-        let own = told.remove(client_id);
-        if before > now.secs() || own == Some(before) {
-            continue;
-        }
-        tracing::debug!(%client_id, before, "learned late of a change of a client; it is told again");
-        app.manage(now).client_changed_until_now(client_id).await.map_err(|error| match error {
+    for client_id in learned_late(events, told, now) {
+        tracing::debug!(%client_id, "learned late of a change of a client; it is told again");
+        app.manage(now).client_changed_until_now(&client_id).await.map_err(|error| match error {
             ManageError::Store(error) => error,
             other => StoreError::Unavailable(other.to_string()),
         })?;
-        told.insert(client_id.clone(), now.secs().saturating_add(1));
+        told.insert(client_id, now.secs().saturating_add(1));
     }
     Ok(())
+}
+
+/// The clients whose latest change says less than this node must tell. What it told itself is no change that
+/// it could have missed; but only that one event, since another process may have made one of the same second.
+fn learned_late(events: &[LoggedEvent], told: &mut HashMap<ClientId, i64>, now: Timestamp) -> Vec<ClientId> {
+    let mut latest: BTreeMap<&ClientId, i64> = BTreeMap::new();
+    for logged in events {
+        let EventKind::ClientChanged { client_id, before } = &logged.event.kind else { continue };
+        if told.get(client_id) == Some(before) {
+            told.remove(client_id);
+            continue;
+        }
+        let known = latest.entry(client_id).or_insert(*before);
+        *known = (*known).max(*before);
+    }
+    latest
+        .into_iter()
+        .filter(|(_, before)| *before <= now.secs())
+        .map(|(client_id, _)| client_id.clone())
+        .collect()
 }
 
 /// Drops what the events make stale on this node. On failure also how many of them may be known all the same.
@@ -138,4 +147,37 @@ async fn drop_stale(app: &Authority, events: &[LoggedEvent]) -> Result<(), (usiz
     let keys = events.iter().position(|logged| matches!(logged.event.kind, EventKind::KeysChanged { .. }));
     let Some(first) = keys else { return Ok(()) };
     app.keys.reload(&*app.store, app.clock.now()).await.map_err(|error| (first, error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reseal_core::Event;
+
+    const NOW: Timestamp = Timestamp::from_millis(101_003);
+
+    fn changed(client_id: &str, before: i64) -> LoggedEvent {
+        let kind = EventKind::ClientChanged { client_id: client_id.parse().unwrap(), before };
+        LoggedEvent { seq: 1, event: Event { kind, until: Timestamp::from_secs(1000) } }
+    }
+
+    #[test]
+    fn a_change_is_late_if_tokens_may_have_been_made_since() {
+        let mut told = HashMap::new();
+        let late = learned_late(&[changed("a", 101), changed("b", 102), changed("c", 90)], &mut told, NOW);
+        assert_eq!(late, ["a".parse().unwrap(), "c".parse().unwrap()]);
+        assert_eq!(learned_late(&[changed("a", 101), changed("a", 102)], &mut told, NOW), []);
+    }
+
+    #[test]
+    fn what_this_node_told_itself_hides_no_other_change_of_the_same_second() {
+        let own = || HashMap::from([("a".parse().unwrap(), 101)]);
+        let mut told = own();
+        assert_eq!(learned_late(&[changed("a", 101)], &mut told, NOW), []);
+        assert!(told.is_empty(), "it hides one event, once");
+        for others in [changed("a", 101), changed("a", 99)] {
+            let late = learned_late(&[changed("a", 101), others], &mut own(), NOW);
+            assert_eq!(late, ["a".parse().unwrap()]);
+        }
+    }
 }
