@@ -44,9 +44,10 @@ pub enum Renewal {
     Over(Ended),
 }
 
-/// Renews the access token of a sliding session, or reseals that of a fixed one whose claims changed.
+/// Renews the access token of a sliding session, or reseals one of any kind whose claims changed.
 ///
-/// The token itself must have been verified, `exp` included: an expired access token never renews.
+/// The token itself must have been verified, `exp` included: an expired access token never renews. What is
+/// resealed lives by [`Session::resealed_life`]: only a sliding session's token gains time by it.
 pub fn renew_access(
     session: &Session,
     policy: &Policy,
@@ -70,10 +71,10 @@ pub fn renew_access(
             let session = change.session.clone().unwrap_or_else(|| session.clone());
             Renewal::Issue { session, strength, change }
         }
-        PolicyKind::Fixed if stale => {
+        PolicyKind::Fixed | PolicyKind::Refresh | PolicyKind::Cookie if stale => {
             Renewal::Issue { session: session.clone(), strength, change: Change::default() }
         }
-        _ => Renewal::NotYet { renew_at: None },
+        PolicyKind::Fixed | PolicyKind::Refresh | PolicyKind::Cookie => Renewal::NotYet { renew_at: None },
     }
 }
 

@@ -90,6 +90,30 @@ async fn a_resealed_token_lives_no_longer_than_the_one_it_replaces_unless_it_sli
 }
 
 #[tokio::test]
+async fn a_service_gets_the_users_token_resealed_after_it_changed_the_record() {
+    let authority = TestAuthority::start().await;
+    let alice = authority.user("alice").await;
+    for client_id in ["refresh", "fixed"] {
+        let login = authority.login(client_id, "alice").await;
+        let credential = login.credential();
+        let renew = || authority.post("/v1/session/renew", &credential, Value::Null);
+        assert_eq!(renew().await.body["renewed"], false, "{client_id}: nothing has changed yet");
+        authority.advance(100);
+        let name = format!("Alice of {client_id}");
+        authority
+            .patch_user(alice, UserPatch { name: Some(Some(name.clone())), ..UserPatch::default() })
+            .await;
+        let resealed = renew().await;
+        assert_eq!((&resealed.body["renewed"], &resealed.claims()["name"]), (&true.into(), &name.into()));
+        assert_eq!(resealed.claims()["exp"], login.claims()["exp"], "{client_id}: no time is gained");
+        assert!(resealed.body["refresh_token"].is_null(), "a refresh token only rotates");
+        if client_id == "refresh" {
+            authority.refresh(client_id, &login).await.expect(StatusCode::OK);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_change_that_changes_nothing_bumps_nothing() {
     let authority = TestAuthority::start().await;
     let alice = authority.user("alice").await;

@@ -172,12 +172,15 @@ fn a_fixed_token_is_resealed_with_the_same_end_and_never_renewed() {
 }
 
 #[test]
-fn tokens_of_refresh_and_cookie_sessions_are_not_renewed_by_presenting_them() {
+fn tokens_of_refresh_and_cookie_sessions_are_resealed_and_never_renewed() {
     for policy in [refresh(), cookie()] {
         let session = start(&policy);
         let token = token(&session, &policy, at(0));
         let never = Renewal::NotYet { renew_at: None };
-        assert_eq!(renew_access(&session, &policy, &token, 2, at(200)), never);
+        assert_eq!(renew_access(&session, &policy, &token, 1, at(200)), never);
+        let (next, change) = renewed(renew_access(&session, &policy, &token, 2, at(200)));
+        assert!(change.is_empty(), "no idle time is gained");
+        assert_eq!(next.resealed_life(&policy, token.exp, at(200)).exp, token.exp);
     }
 }
 

@@ -1,4 +1,4 @@
-//! `POST /v1/session/renew`: sliding tokens and session cookies.
+//! `POST /v1/session/renew`: sliding tokens and session cookies; any token whose claims changed.
 
 use crate::authority::App;
 use crate::http::answer::{CredentialAnswer, CredentialBody, Grant, SessionView};
@@ -9,9 +9,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use reseal_core::User;
 use reseal_core::session::Change;
 use reseal_core::touch::{CookieUse, PresentedToken, Renewal, renew_access, use_cookie};
-use reseal_core::{Session, Strength, User};
 use reseal_store::Snapshot;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -104,7 +104,10 @@ async fn renew_token(app: &App, caller: &Caller, token: PresentedToken) -> ApiRe
         .await?;
     }
     match renewal {
-        Renewal::Issue { session, strength, .. } => issue(app, caller, (&session, &user), strength),
+        Renewal::Issue { session, strength, .. } => {
+            // An access token for an access token, and no more: a refresh token only rotates (design §8).
+            Ok(renewed(app.reseal(caller, (&session, &user), strength)?))
+        }
         Renewal::NotYet { renew_at } => {
             let life = reseal_core::session::AccessLife { iat: token.iat, exp: token.exp, renew_at };
             let view = SessionView::new(&caller.session, &caller.policy, caller.strength, Some(life));
@@ -141,7 +144,16 @@ async fn renew_cookie(app: &App, caller: &Caller, generation: u32) -> ApiResult<
     }
     match used {
         CookieUse::Accepted { session, strength, send: true, .. } => {
-            issue(app, caller, (&session, &user), strength)
+            let grant = Grant {
+                session: &session,
+                user: &user,
+                client: &caller.client,
+                policy: &caller.policy,
+                strength,
+                scope: &caller.scope,
+                now,
+            };
+            Ok(renewed(app.grant(grant, StatusCode::OK)?))
         }
         CookieUse::Accepted { session, strength, renew_at, .. } => {
             let view = SessionView::new(&session, &caller.policy, strength, None);
@@ -167,22 +179,7 @@ async fn decide<T: Clone + Send + 'static>(
         .ok_or_else(|| ApiError::invalid_token("The access token belongs to no session."))
 }
 
-fn issue(
-    app: &App,
-    caller: &Caller,
-    (session, user): (&Session, &User),
-    strength: Strength,
-) -> ApiResult<RenewAnswer> {
-    let grant = Grant {
-        session,
-        user,
-        client: &caller.client,
-        policy: &caller.policy,
-        strength,
-        scope: &caller.scope,
-        now: caller.now,
-    };
-    let mut answer = app.grant(grant, StatusCode::OK)?;
+fn renewed(mut answer: CredentialAnswer) -> RenewAnswer {
     answer.body.renewed = Some(true);
-    Ok(RenewAnswer::Renewed(Box::new(answer)))
+    RenewAnswer::Renewed(Box::new(answer))
 }

@@ -21,8 +21,8 @@ use tower_layer::Layer;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnStale {
     /// Renew it at the authority, let the request through with the new claims and send the new token back. If
-    /// the authority does not answer: 503, never the old claims. A token that its holder cannot renew by
-    /// presenting it (one that came with a refresh token) is refused as by [`OnStale::Refuse`].
+    /// the authority does not answer: 503, never the old claims. What the authority gives no newer token for
+    /// is refused as by [`OnStale::Refuse`].
     #[default]
     Renew,
     /// 401 `invalid_token`, reason `claims_changed`: the client renews and tries again.
