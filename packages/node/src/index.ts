@@ -1,1 +1,19 @@
-export {};
+export { ConfigurationError } from './errors.js';
+export { Guard } from './guard.js';
+export { Refusal, type RefusalBody, type RefusalStatus } from './refusal.js';
+export type {
+  FeedHealth,
+  GuardedRequest,
+  GuardOptions,
+  Health,
+  KeysHealth,
+  Logger,
+  OnFeedLost,
+  OnStale,
+  RegisteredClaims,
+  RequestSession,
+  Secret,
+  SecretProvider,
+  SecretSource,
+  StandardClaims,
+} from './types.js';

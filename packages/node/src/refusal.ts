@@ -1,0 +1,143 @@
+import { challenge, plain } from './challenge.js';
+
+/** The body of a refusal, as JSON. */
+export interface RefusalBody {
+  error: string;
+  error_description: string;
+  reason?: string;
+  acr_values?: string;
+  max_age?: number;
+}
+
+/** The statuses of refusals. */
+export type RefusalStatus = 400 | 401 | 403 | 503;
+
+/**
+ * Why a request is refused, and the whole answer to it (RFC 6750 §3, RFC 9470 §3). Middleware of Koa and Express finds
+ * `status`, `expose` and `headers` where it looks for them.
+ */
+export class Refusal extends Error {
+  override readonly name = 'Refusal';
+  readonly status: RefusalStatus;
+  /** As `status`, where Express looks for it. */
+  readonly statusCode: RefusalStatus;
+  /** The `error` of the body: `invalid_token` and the like. */
+  readonly code: string;
+  /** `WWW-Authenticate`, `Retry-After`, `Cache-Control`. */
+  readonly headers: Record<string, string>;
+  readonly body: RefusalBody;
+  /** The message is for the client. */
+  readonly expose = true;
+
+  constructor(answer: RefusalAnswer, cause?: unknown) {
+    super(answer.body.error_description, cause === undefined ? undefined : { cause });
+    this.status = this.statusCode = answer.status;
+    this.code = answer.body.error;
+    this.body = answer.body;
+    this.headers = { 'Cache-Control': 'no-store', ...answer.headers };
+  }
+}
+
+/** What a {@link Refusal} is made of. */
+export interface RefusalAnswer {
+  status: RefusalStatus;
+  headers: Record<string, string>;
+  body: RefusalBody;
+}
+
+type Realm = string | undefined;
+
+/** No token was sent, or another scheme: a challenge without an error code (RFC 6750 §3). */
+export function missingToken(realm: Realm): Refusal {
+  const text = 'Sign in first: send an access token as a Bearer token.';
+  return refusal(401, { error: 'unauthorized', error_description: text }, challenge(realm, []));
+}
+
+/** An `Authorization` header that cannot be read, or two of them. */
+export function malformedAuthorization(realm: Realm): Refusal {
+  return withError(400, 'invalid_request', 'The Authorization header must be `Bearer` and one token.', realm);
+}
+
+/** The token is not good (any more). */
+export function invalidToken(
+  description: string,
+  realm: Realm,
+  more: { reason?: string; cause?: unknown } = {},
+): Refusal {
+  return withError(401, 'invalid_token', description, realm, more);
+}
+
+export function expired(realm: Realm): Refusal {
+  return invalidToken('The access token has expired.', realm);
+}
+
+/** The session is over; the reason is told to its owner. */
+export function sessionOver(reason: string, realm: Realm): Refusal {
+  return invalidToken(`The session is over (${reason}). Sign in again.`, realm, { reason });
+}
+
+export function claimsChanged(realm: Realm): Refusal {
+  const text = 'The claims have changed since the access token was issued. Renew it and try again.';
+  return invalidToken(text, realm, { reason: 'claims_changed' });
+}
+
+/** Refused by the authority, which told this reason. */
+export function refusedByAuthority(reason: string | undefined, realm: Realm): Refusal {
+  if (reason !== undefined) return sessionOver(reason, realm);
+  return invalidToken('The authority does not accept the access token.', realm);
+}
+
+/** The token does not grant all of these. */
+export function insufficientScope(scopes: readonly string[], realm: Realm): Refusal {
+  const [error, scope] = ['insufficient_scope', scopes.join(' ')];
+  const parameters = [['error', error] as const, ['scope', scope] as const];
+  return refusal(403, { error, error_description: `This needs the scope ${scope}.` }, challenge(realm, parameters));
+}
+
+/** The user must authenticate again, or better (RFC 9470 §3). */
+export function insufficientAuthentication(acr: readonly string[], maxAge: number | undefined, realm: Realm): Refusal {
+  const error = 'insufficient_user_authentication';
+  const what = acr.length === 0 ? 'recent' : maxAge === undefined ? 'stronger' : 'stronger or more recent';
+  const body: RefusalBody = { error, error_description: `This needs a ${what} login.` };
+  const parameters: [string, string][] = [['error', error]];
+  if (acr.length > 0) {
+    body.acr_values = acr.join(' ');
+    parameters.push(['acr_values', body.acr_values]);
+  }
+  if (maxAge !== undefined) {
+    body.max_age = maxAge;
+    parameters.push(['max_age', String(maxAge)]);
+  }
+  return refusal(401, body, challenge(realm, parameters));
+}
+
+/** A request with the session cookie from a page that is not one of the client's. */
+export function crossSite(): Refusal {
+  const text =
+    "A request with the session cookie must come from an origin that the client lists. Add it to the client's `origins`.";
+  return new Refusal({ status: 403, headers: {}, body: { error: 'cross_site_request', error_description: text } });
+}
+
+/** Nobody can say now whether the token is good. Never 401: a client must not sign its user out because of it. */
+export function unavailable(retryAfter = 1, cause?: unknown): Refusal {
+  const text = 'The access token cannot be judged right now. Try again; keep your session.';
+  const body = { error: 'temporarily_unavailable', error_description: text };
+  return new Refusal({ status: 503, headers: { 'Retry-After': String(Math.max(1, retryAfter)) }, body }, cause);
+}
+
+function withError(
+  status: 400 | 401,
+  error: string,
+  text: string,
+  realm: Realm,
+  more: { reason?: string; cause?: unknown } = {},
+): Refusal {
+  const body: RefusalBody = { error, error_description: plain(text) };
+  if (more.reason !== undefined) body.reason = more.reason;
+  const parameters = [['error', error] as const, ['error_description', text] as const];
+  return refusal(status, body, challenge(realm, parameters), more.cause);
+}
+
+function refusal(status: RefusalStatus, body: RefusalBody, wwwAuthenticate: string, cause?: unknown): Refusal {
+  return new Refusal({ status, headers: { 'WWW-Authenticate': wwwAuthenticate }, body }, cause);
+}
