@@ -14,7 +14,7 @@ for (const { name, folder, entries, globals = {}, platform } of packages(args.fi
   if (!quick) rmSync(dist, { recursive: true, force: true });
   const common = { absWorkingDir: folder, bundle: true, platform, sourcemap: true, logLevel: 'warning', legalComments: 'none' };
   const target = platform === 'node' ? 'node20.19' : 'es2022';
-  await build({ ...common, target, entryPoints: entries, outdir: dist, format: 'esm', packages: 'external', minify: platform === 'browser' });
+  await build({ ...common, target, entryPoints: entries, outdir: dist, format: 'esm', splitting: true, packages: 'external', minify: platform === 'browser' });
   for (const [file, [entry, globalName]] of Object.entries(globals)) {
     // `angular` is on the page already.
     await build({ ...common, target, entryPoints: [entry], outfile: join(dist, `${file}.js`), format: 'iife', globalName, minify: true, external: ['angular'] });
