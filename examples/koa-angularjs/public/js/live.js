@@ -1,0 +1,49 @@
+// The heartbeat: a small protected call every few seconds. It is how this page hears of a change that was made in another
+// browser: the feed tells the shop's server within a second that the token is stale, and this call brings the new one.
+
+const EVERY = 3_000;
+
+export function liveService($http, $interval, $document, $rootScope, reseal) {
+  const page = $document[0];
+  const live = {
+    on: true,
+    /** What the shop's server believes about the user, as of its last answer. @type {Record<string, any> | null} */
+    user: null,
+    /** @type {'waiting' | 'fresh' | 'away'} */
+    state: 'waiting',
+    beat,
+  };
+  let busy = false;
+
+  async function beat() {
+    if (busy || !reseal.user) return;
+    busy = true;
+    try {
+      const { data } = await $http.get('/api/hello', { timeout: 15_000 });
+      const previous = live.user;
+      live.user = data.user;
+      live.state = 'fresh';
+      $rootScope.$broadcast('shop:seen', { user: data.user, previous });
+    } catch (error) {
+      if (error?.status === -1 || error?.status === 503 || error?.code === 'unavailable') live.state = 'away';
+    }
+    busy = false;
+    $rootScope.$applyAsync();
+  }
+
+  const wanted = () => live.on && page.visibilityState === 'visible';
+  $interval(() => wanted() && beat(), EVERY, 0, false);
+  page.addEventListener('visibilitychange', () => wanted() && beat());
+  $rootScope.$on('reseal:signedin', () => beat());
+  $rootScope.$on('reseal:signedout', () => {
+    live.user = null;
+    live.state = 'waiting';
+  });
+  return live;
+}
+liveService.$inject = ['$http', '$interval', '$document', '$rootScope', 'reseal'];
+
+export function LiveController(live) {
+  this.live = live;
+}
+LiveController.$inject = ['live'];

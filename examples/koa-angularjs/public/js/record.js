@@ -1,0 +1,20 @@
+// The backend changes the user's record, and the answer to that very call brings the new token.
+
+export function RecordController($http, $rootScope, reseal, live, work) {
+  const vm = this;
+  vm.session = reseal;
+  vm.says = '';
+  vm.plan = () => reseal.user?.attributes?.plan ?? 'free';
+  vm.admin = () => Boolean(reseal.user?.roles?.includes('admin'));
+  vm.changePlan = () => change('/api/plan', { plan: vm.plan() === 'pro' ? 'free' : 'pro' });
+  vm.changeRole = () => change('/api/roles', { admin: !vm.admin() });
+
+  const change = (/** @type {string} */ path, /** @type {unknown} */ body) =>
+    work(vm, async () => {
+      const { data } = await $http.post(path, body);
+      live.beat();
+      return data.resealed ? 'Changed. The new token came with this answer.' : 'Changed. The next call brings it.';
+    });
+  $rootScope.$on('reseal:signedout', () => (vm.says = ''));
+}
+RecordController.$inject = ['$http', '$rootScope', 'reseal', 'live', 'work'];

@@ -1,0 +1,76 @@
+// <sign-in>: name and password, then the code where one is asked for. On the page, and in the dialog for a stronger login.
+
+import { problem } from './words.js';
+
+export const signIn = {
+  templateUrl: 'sign-in.html',
+  bindings: { username: '<', onDone: '&' },
+  controller: class {
+    static $inject = ['$rootScope', '$scope', '$timeout', '$element', 'reseal', 'settings', 'messages', 'work'];
+
+    constructor($rootScope, $scope, $timeout, $element, reseal, settings, messages, work) {
+      this.work = work;
+      this.reseal = reseal;
+      this.demo = settings.demo;
+      this.messages = messages;
+      this.focus = (/** @type {string} */ name) => $timeout(() => $element[0].querySelector(`[name=${name}]`)?.focus());
+      $scope.$on('$destroy', $rootScope.$on('shop:code', (_, code) => this.take(code)));
+      this.reset();
+    }
+
+    $onInit() {
+      this.locked = Boolean(this.username);
+      this.username ??= this.demo?.username ?? '';
+      this.password = this.demo?.password ?? '';
+    }
+
+    reset() {
+      [this.factors, this.code, this.recovery, this.says, this.mood] = [null, '', false, '', 'plain'];
+    }
+
+    /** @param {() => Promise<string | void>} act */
+    once(act) {
+      return this.work(this, act, (error) => {
+        const { code, text } = problem(error);
+        if (code === 'invalid_challenge') this.reset();
+        return text;
+      });
+    }
+
+    login() {
+      return this.once(async () => {
+        const result = await this.reseal.login({ username: this.username, password: this.password });
+        if (result.status === 'signed_in') return this.done();
+        this.factors = result.factors;
+        this.hint = result.factors.find((/** @type {any} */ each) => each.factor === 'phone')?.hint;
+        this.messages.look();
+        this.focus('code');
+      });
+    }
+
+    finish() {
+      return this.once(async () => {
+        await this.reseal.secondFactor({ code: this.code.trim(), factor: this.recovery ? 'recovery_code' : 'phone' });
+        this.done();
+      });
+    }
+
+    resend() {
+      return this.once(async () => {
+        await this.reseal.resendCode();
+        this.messages.look();
+        return 'Another code is on its way.';
+      });
+    }
+
+    /** @param {string} code read off the phone on the page */
+    take(code) {
+      if (this.factors && !this.recovery) this.code = code;
+    }
+
+    done() {
+      this.reset();
+      this.onDone();
+    }
+  },
+};
