@@ -1,4 +1,5 @@
 import { challenge, plain } from './challenge.js';
+import { Fault } from './errors.js';
 
 /** The body of a refusal, as JSON. */
 export interface RefusalBody {
@@ -47,44 +48,53 @@ export interface RefusalAnswer {
 
 type Realm = string | undefined;
 
+/** The answer to what went wrong, a new one for each request: middleware may put headers on it. */
+export function refusalOf(error: unknown, realm: Realm): Refusal {
+  if (!(error instanceof Fault)) throw error;
+  switch (error.kind) {
+    case 'missing':
+      return missingToken(realm);
+    case 'malformed':
+      return withError([400, 'invalid_request', MALFORMED], realm, { cause: error });
+    case 'expired':
+      return withError([401, 'invalid_token', 'The access token has expired.'], realm, { cause: error });
+    case 'ended':
+      return withError([401, 'invalid_token', sessionOver(error.reason)], realm, {
+        reason: error.reason,
+        cause: error,
+      });
+    case 'changed':
+      return withError([401, 'invalid_token', CLAIMS_CHANGED], realm, { reason: 'claims_changed', cause: error });
+    case 'cross-site':
+      return crossSite();
+    case 'unavailable':
+      return unavailable(error.retryAfter, error);
+    case 'invalid':
+      return withError([401, 'invalid_token', `The access token is not valid here: ${error.message}.`], realm, {
+        cause: error,
+      });
+  }
+}
+
 /** No token was sent, or another scheme: a challenge without an error code (RFC 6750 §3). */
 export function missingToken(realm: Realm): Refusal {
   const text = 'Sign in first: send an access token as a Bearer token.';
   return refusal(401, { error: 'unauthorized', error_description: text }, challenge(realm, []));
 }
 
-/** An `Authorization` header that cannot be read, or two of them. */
-export function malformedAuthorization(realm: Realm): Refusal {
-  return withError(400, 'invalid_request', 'The Authorization header must be `Bearer` and one token.', realm);
+const MALFORMED = 'The Authorization header must be `Bearer` and one token.';
+const CLAIMS_CHANGED = 'The claims have changed since the access token was issued. Renew it and try again.';
+
+/** The reason is told to its owner. */
+function sessionOver(reason: string | undefined): string {
+  return reason === undefined
+    ? 'The authority does not accept the access token.'
+    : `The session is over (${reason}). Sign in again.`;
 }
 
-/** The token is not good (any more). */
-export function invalidToken(
-  description: string,
-  realm: Realm,
-  more: { reason?: string; cause?: unknown } = {},
-): Refusal {
-  return withError(401, 'invalid_token', description, realm, more);
-}
-
-export function expired(realm: Realm): Refusal {
-  return invalidToken('The access token has expired.', realm);
-}
-
-/** The session is over; the reason is told to its owner. */
-export function sessionOver(reason: string, realm: Realm): Refusal {
-  return invalidToken(`The session is over (${reason}). Sign in again.`, realm, { reason });
-}
-
-export function claimsChanged(realm: Realm): Refusal {
-  const text = 'The claims have changed since the access token was issued. Renew it and try again.';
-  return invalidToken(text, realm, { reason: 'claims_changed' });
-}
-
-/** Refused by the authority, which told this reason. */
-export function refusedByAuthority(reason: string | undefined, realm: Realm): Refusal {
-  if (reason !== undefined) return sessionOver(reason, realm);
-  return invalidToken('The authority does not accept the access token.', realm);
+/** The token is not good (any more), by whatever else the service knows of it. */
+export function invalidToken(text: string, realm: Realm, more: { reason?: string; cause?: unknown } = {}): Refusal {
+  return withError([401, 'invalid_token', text], realm, more);
 }
 
 /** The token does not grant all of these. */
@@ -112,7 +122,7 @@ export function insufficientAuthentication(acr: readonly string[], maxAge: numbe
 }
 
 /** A request with the session cookie from a page that is not one of the client's. */
-export function crossSite(): Refusal {
+function crossSite(): Refusal {
   const text =
     "A request with the session cookie must come from an origin that the client lists. Add it to the client's `origins`.";
   return new Refusal({ status: 403, headers: {}, body: { error: 'cross_site_request', error_description: text } });
@@ -126,16 +136,14 @@ export function unavailable(retryAfter = 1, cause?: unknown): Refusal {
 }
 
 function withError(
-  status: 400 | 401,
-  error: string,
-  text: string,
+  [status, code, text]: readonly [400 | 401, string, string],
   realm: Realm,
-  more: { reason?: string; cause?: unknown } = {},
+  { reason, cause }: { reason?: string | undefined; cause?: unknown },
 ): Refusal {
-  const body: RefusalBody = { error, error_description: plain(text) };
-  if (more.reason !== undefined) body.reason = more.reason;
-  const parameters = [['error', error] as const, ['error_description', text] as const];
-  return refusal(status, body, challenge(realm, parameters), more.cause);
+  const body: RefusalBody = { error: code, error_description: plain(text) };
+  if (reason !== undefined) body.reason = reason;
+  const parameters = [['error', code] as const, ['error_description', text] as const];
+  return refusal(status, body, challenge(realm, parameters), cause);
 }
 
 function refusal(status: RefusalStatus, body: RefusalBody, wwwAuthenticate: string, cause?: unknown): Refusal {

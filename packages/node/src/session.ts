@@ -1,0 +1,139 @@
+import { inspect } from 'node:util';
+import type { Admitted, Held } from './admission.js';
+import { insufficientAuthentication, insufficientScope, refusalOf } from './refusal.js';
+import type { RegisteredClaims, RequestSession, StandardClaims } from './types.js';
+
+/** What a session needs of its guard. */
+export interface SessionContext {
+  readonly realm: string | undefined;
+  /** Unix seconds, rounded down. */
+  readonly now: () => number;
+}
+
+/**
+ * The session of one request. Its members are getters: what prints or serializes objects finds neither the token nor the
+ * claims in it.
+ */
+export class GuardedSession<Claims extends object = StandardClaims> implements RequestSession<Claims> {
+  #held: Held;
+  #claims: (Claims & RegisteredClaims) | undefined;
+  readonly #reseal: Admitted['reseal'];
+  readonly #context: SessionContext;
+
+  constructor({ held, reseal }: Admitted, context: SessionContext) {
+    this.#held = held;
+    this.#reseal = reseal;
+    this.#context = context;
+  }
+
+  get claims(): Claims & RegisteredClaims {
+    // Parsed for each request anew: what a handler does with it is seen by no other.
+    this.#claims ??= JSON.parse(this.#held.token.payload) as Claims & RegisteredClaims;
+    return this.#claims;
+  }
+
+  get token(): string {
+    return this.#held.text;
+  }
+
+  // Absent where the token does not say; a getter can only be undefined.
+  get id(): string {
+    return this.#held.token.registered.sid as string;
+  }
+
+  get subject(): string {
+    return this.#held.token.registered.sub ?? '';
+  }
+
+  get clientId(): string | undefined {
+    return this.#held.token.registered.clientId;
+  }
+
+  get scope(): readonly string[] {
+    return this.#held.token.registered.scope;
+  }
+
+  get acr(): string {
+    return this.#held.token.registered.acr as string;
+  }
+
+  get amr(): readonly string[] {
+    return this.#held.token.registered.amr;
+  }
+
+  get authTime(): number {
+    return this.#held.token.registered.authTime as number;
+  }
+
+  get expiresAt(): number {
+    return this.#held.token.registered.exp ?? Infinity;
+  }
+
+  get renewAt(): number {
+    return this.#held.token.registered.renewAt as number;
+  }
+
+  async reseal(): Promise<(Claims & RegisteredClaims) | null> {
+    let newer: Held | undefined;
+    try {
+      newer = await this.#reseal(this.#held);
+    } catch (error) {
+      throw refusalOf(error, this.#context.realm);
+    }
+    if (newer === undefined) return null;
+    this.#held = newer;
+    this.#claims = undefined;
+    return this.claims;
+  }
+
+  requireScope(...scopes: string[]): void {
+    const wanted = words(scopes);
+    const { scope } = this.#held.token.registered;
+    if (!wanted.every((word) => word !== '' && scope.includes(word)))
+      throw insufficientScope(wanted, this.#context.realm);
+  }
+
+  requireAcr(...values: string[]): void {
+    const wanted = words(values);
+    const { acr } = this.#held.token.registered;
+    if (acr === undefined || acr === '' || !wanted.includes(acr)) {
+      throw insufficientAuthentication(wanted, undefined, this.#context.realm);
+    }
+  }
+
+  requireMaxAge(seconds: number): void {
+    const { authTime } = this.#held.token.registered;
+    // A token that does not say when counts as old. Not a number is met by none: a setting that was forgotten closes.
+    if (authTime === undefined || !(this.#context.now() - authTime <= seconds)) {
+      throw insufficientAuthentication([], seconds, this.#context.realm);
+    }
+  }
+
+  responseHeaders(): Record<string, string | string[]> {
+    const { renewed, text, setCookie } = this.#held;
+    const headers: Record<string, string | string[]> = {};
+    if (renewed) {
+      headers['Renewed-Access-Token'] = text;
+      headers['Access-Control-Expose-Headers'] = 'Renewed-Access-Token';
+    }
+    if (setCookie.length > 0) headers['Set-Cookie'] = [...setCookie];
+    // An answer with a credential is for its caller alone.
+    if (renewed || setCookie.length > 0) headers['Cache-Control'] = 'no-store';
+    return headers;
+  }
+
+  toJSON(): Record<string, unknown> {
+    const { id, subject, clientId, scope, acr, expiresAt } = this;
+    return { id, subject, clientId, scope, acr, expiresAt };
+  }
+
+  [inspect.custom](): unknown {
+    return { ...this.toJSON(), token: '(hidden)' };
+  }
+}
+
+/** The words of a setting; of an empty one a word that no token has, or it would ask for nothing. */
+function words(texts: readonly string[]): string[] {
+  const found = texts.flatMap((text) => String(text).split(' ')).filter((word) => word !== '');
+  return found.length === 0 ? [''] : found;
+}
