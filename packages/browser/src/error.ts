@@ -1,30 +1,18 @@
 /** Why a call failed. Never holds a token. */
 export class ResealError extends Error {
-  /** The wire's `error`, or `signed_out`, `unavailable` (authority away, or no readable answer), `no_token` (mode cookie). */
-  readonly code: string;
+  /** The wire's `error`; or `signed_out`, `unavailable` (no answer, or none to be understood), `no_token` (mode cookie). */
+  declare readonly code: string;
   /** The HTTP status, if there was an answer. */
-  readonly status?: number;
+  declare readonly status?: number;
   /** The wire's `reason`: why a session ended. */
-  readonly reason?: string;
+  declare readonly reason?: string;
   /** Seconds to wait, by `Retry-After`. */
-  readonly retryAfter?: number;
-  /** What else the body told, such as `challenge` or `max_age`. */
-  readonly details?: Record<string, unknown>;
+  declare readonly retryAfter?: number;
+  /** What else the body told, such as `challenge`, `tries_left` or `max_age`. */
+  declare readonly details?: Record<string, unknown>;
 
-  constructor(
-    code: string,
-    more: {
-      message?: string;
-      status?: number;
-      reason?: string;
-      retryAfter?: number;
-      details?: Record<string, unknown>;
-    } = {},
-  ) {
-    super(more.message ?? code);
-    this.name = 'ResealError';
-    this.code = code;
-    const { message: _, ...rest } = more;
-    Object.assign(this, rest);
+  constructor(code: string, message = code, more?: object) {
+    super(message);
+    Object.assign(this, { name: 'ResealError', code }, more);
   }
 }

@@ -1,0 +1,55 @@
+import { noop } from './env.js';
+import { readText } from './http.js';
+import type { Session } from './types.js';
+
+const ERROR_MAX = 16384;
+
+export interface FetchSettings extends Pick<Session, 'prepare' | 'settle'> {
+  own(url: string): boolean;
+  send: typeof fetch;
+}
+
+/** `fetch` with the session's credential for own origins. */
+export function createFetch({ own, prepare, settle, send }: FetchSettings): typeof fetch {
+  return async (input, init) => {
+    const request = typeof input === 'object' && 'url' in input ? input : undefined;
+    const url = request?.url ?? String(input);
+    const signal = init?.signal ?? request?.signal;
+    // As `fetch`: headers of `init` take the place of the request's.
+    const given = new Headers(init?.headers ?? request?.headers);
+    // What the caller has authenticated himself is his affair.
+    const mine = !given.has('authorization') && own(url);
+    for (let retried = false; ; retried = true) {
+      const sent = mine ? await until(prepare(url), signal) : null;
+      if (!sent) return send(input, init);
+      const headers = new Headers(given);
+      for (const name in sent.headers) headers.set(name, sent.headers[name]!);
+      const response = await send(input, { ...init, headers, ...(sent.credentials && { credentials: 'include' }) });
+      // A redirect may have led to a stranger (browsers take Authorization off then).
+      if (response.url && !own(response.url)) return response;
+      const json = async () => JSON.parse(await readText(response.clone(), ERROR_MAX));
+      const answer = { status: response.status, header: (name: string) => response.headers.get(name), json };
+      const renewed = await until(settle(sent, answer, retried), signal);
+      if (!renewed || isOnce(init?.body, request)) return response;
+      void response.body?.cancel().catch(noop);
+    }
+  };
+}
+
+/** Whether a body is gone once it was sent. */
+function isOnce(body: BodyInit | null | undefined, request: Request | undefined): boolean {
+  if (body) return typeof (body as ReadableStream).getReader === 'function';
+  // Not every browser shows the body of a request.
+  return !!request && request.body !== null && !/^(GET|HEAD)$/.test(request.method);
+}
+
+/** Waits no longer than the caller does. */
+function until<T>(promise: Promise<T>, signal: AbortSignal | null | undefined): Promise<T> {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}

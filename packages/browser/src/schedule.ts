@@ -1,0 +1,28 @@
+import type { Held } from './tokens.js';
+import type { Mode } from './types.js';
+
+/** Moments in Unix seconds by the authority's clock. */
+export interface Plan {
+  /** From here on a use renews. */
+  use: number;
+  /** Here it renews without being used, if it is to be kept alive. */
+  ahead: number;
+  /** The user is signed out here unless something renews. */
+  end: number;
+}
+
+/** What is due when. Where a renewal can win no time there is none. */
+export function plan(mode: Mode, { claims, session }: Held, renewBefore: number): Plan {
+  const last = session.expires_at;
+  const idle = Math.min(session.idle_expires_at ?? last, last);
+  const until = claims.exp ?? idle;
+  const end = mode === 'refresh' ? idle : until;
+  if (until >= last) return { use: Infinity, ahead: Infinity, end };
+  const half = claims.exp ? claims.renew_at : session.renew_at;
+  const ahead = until - Math.min(renewBefore, 0.2 * (until - (claims.iat ?? half ?? until)));
+  return { use: Math.min(half ?? ahead, ahead), ahead, end };
+}
+
+/** Seconds to wait after the nth failure in a row: 1 to 30, spread so that pages do not come back all at once. */
+export const backOff = (failures: number, random: number, retryAfter = 0) =>
+  Math.min(30, Math.max(retryAfter, 2 ** failures)) * (0.5 + random / 2) + 0.5;
