@@ -7,6 +7,7 @@ import { isIP } from 'node:net';
 
 /** Longest wait for a connection, in milliseconds. */
 const CONNECT_MS = 3000;
+const NO_ANSWER = 'no answer in time';
 /** Connections that are kept for the next call. */
 const IDLE_SOCKETS = 4;
 const MAX_SOCKETS = 128;
@@ -76,7 +77,7 @@ export function createHttp(): Http {
 
   /** Ends the call when the work takes too long. */
   const within = async <T>(call: Call, request: ClientRequest, work: Promise<T>): Promise<T> => {
-    const timer = setTimeout(() => request.destroy(new Error('no answer in time')), call.timeoutMs);
+    const timer = setTimeout(() => request.destroy(new Error(NO_ANSWER)), call.timeoutMs);
     if (call.background) timer.unref();
     try {
       return await work;
@@ -85,17 +86,33 @@ export function createHttp(): Http {
     }
   };
 
+  /** `stale`: it failed on a connection that was kept, before anything was answered. */
+  const attempt = async (call: Call, max: number): Promise<Answered | { error: Error; stale?: true }> => {
+    const { request, head } = start(call, false);
+    let isAnswered = false;
+    const whole = head.then(async (response) => {
+      isAnswered = true;
+      const body = await read(response, max);
+      return { status: response.statusCode ?? 0, headers: response.headers, body };
+    });
+    try {
+      return await within(call, request, whole);
+    } catch (error) {
+      request.destroy();
+      const failed = { error: error as Error };
+      return request.reusedSocket && !isAnswered && failed.error.message !== NO_ANSWER && !closed
+        ? { ...failed, stale: true }
+        : failed;
+    }
+  };
+
   return {
-    ask(call, max) {
-      const { request, head } = start(call, false);
-      const whole = head.then(async (response) => {
-        const body = await read(response, max);
-        return { status: response.statusCode ?? 0, headers: response.headers, body };
-      });
-      return within(call, request, whole).catch((error: unknown) => {
-        request.destroy();
-        throw error;
-      });
+    async ask(call, max) {
+      const first = await attempt(call, max);
+      // A connection that was kept may have been closed by the other side just now: that says nothing of it.
+      const last = 'stale' in first ? await attempt(call, max) : first;
+      if ('error' in last) throw last.error;
+      return last;
     },
     open(call) {
       const { request, head } = start(call, true);
@@ -119,7 +136,7 @@ function read(response: IncomingMessage, max: number): Promise<Buffer> {
       else chunks.push(chunk);
     });
     response.once('end', () => resolve(Buffer.concat(chunks)));
-    response.once('error', (error) => reject(new Error(cause(error))));
+    response.on('error', (error) => reject(new Error(cause(error))));
     response.once('close', () => reject(new Error('the answer broke off')));
   });
 }

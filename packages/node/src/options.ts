@@ -107,6 +107,7 @@ function forSecret(options: GuardOptions<never>, secret: SecretSource, common: C
     throw contradicts('sessionCookie', 'it is exchanged for a token that the authority signs');
   if (options.onFeedLost !== undefined) throw contradicts('onFeedLost', 'there is no feed');
   if (options.onStale !== undefined) throw contradicts('onStale', 'without a feed no token is known to be stale');
+  if (options.issuer !== undefined && !isText(options.issuer)) throw new ConfigurationError('the `issuer` is a text');
   const algorithms = readAlgorithms(options.algorithms, SECRET_ALGORITHMS);
   return { ...common, secret, issuer: options.issuer, algorithms };
 }

@@ -36,9 +36,8 @@ export class GuardedSession<Claims extends object = StandardClaims> implements R
     return this.#held.text;
   }
 
-  // Absent where the token does not say; a getter can only be undefined.
-  get id(): string {
-    return this.#held.token.registered.sid as string;
+  get id(): string | undefined {
+    return this.#held.token.registered.sid;
   }
 
   get subject(): string {
@@ -53,24 +52,24 @@ export class GuardedSession<Claims extends object = StandardClaims> implements R
     return this.#held.token.registered.scope;
   }
 
-  get acr(): string {
-    return this.#held.token.registered.acr as string;
+  get acr(): string | undefined {
+    return this.#held.token.registered.acr;
   }
 
   get amr(): readonly string[] {
     return this.#held.token.registered.amr;
   }
 
-  get authTime(): number {
-    return this.#held.token.registered.authTime as number;
+  get authTime(): number | undefined {
+    return this.#held.token.registered.authTime;
   }
 
   get expiresAt(): number {
     return this.#held.token.registered.exp ?? Infinity;
   }
 
-  get renewAt(): number {
-    return this.#held.token.registered.renewAt as number;
+  get renewAt(): number | undefined {
+    return this.#held.token.registered.renewAt;
   }
 
   async reseal(): Promise<(Claims & RegisteredClaims) | null> {

@@ -75,11 +75,10 @@ export interface Logger {
   info?(message: string): void;
 }
 
-/** The claims that Reseal's clients usually show. Which are there is up to the client's registration. */
+/** The claims that Reseal's clients usually show. Which are there is up to the client's registration; null: not known. */
 export interface StandardClaims {
-  name?: string;
-  email?: string;
-  /** Null until there is one. */
+  name?: string | null;
+  email?: string | null;
   phone_number?: string | null;
   phone_number_verified?: boolean;
   roles?: string[];
@@ -123,19 +122,19 @@ export interface RequestSession<Claims extends object = StandardClaims> {
   /** The access token as text: the newest. Never log it. */
   readonly token: string;
   /** The session (`sid`); none in a client's own token. */
-  readonly id?: string;
+  readonly id?: string | undefined;
   /** The user, or the client itself. */
   readonly subject: string;
   readonly clientId: string | undefined;
   readonly scope: readonly string[];
-  readonly acr?: string;
+  readonly acr?: string | undefined;
   readonly amr: readonly string[];
   /** When the user authenticated, Unix seconds. */
-  readonly authTime?: number;
+  readonly authTime?: number | undefined;
   /** Unix seconds. Infinity for a token without `exp`, which only a guard with `secret` accepts. */
   readonly expiresAt: number;
   /** From when on the token may be renewed by presenting it, Unix seconds. */
-  readonly renewAt?: number;
+  readonly renewAt?: number | undefined;
   /**
    * After a change of the user's record: asks the authority for a token with the new claims, whatever the feed says, and
    * sends it back with the answer. Null when this session cannot be resealed here; its client then renews by itself.

@@ -51,6 +51,7 @@ export function followFeed({ authority, now, onKeysChanged, log, chance }: FeedS
   let clockDifference: number | undefined;
   let lastStart: number | undefined;
   let wasLost = true;
+  let wasRefused = false;
   let begin!: () => void;
   const begun = new Promise<void>((resolve) => (begin = resolve));
 
@@ -103,7 +104,10 @@ export function followFeed({ authority, now, onKeysChanged, log, chance }: FeedS
 
   const note = (end: End): void => {
     connected = false;
-    const why = 'why' in end ? end.why : end.how === 'unauthorized' ? 'the authority refused its token' : undefined;
+    // Once is nothing: it was of another key, or of before the client changed.
+    const refusedAgain = end.how === 'unauthorized' && wasRefused;
+    wasRefused = end.how === 'unauthorized';
+    const why = 'why' in end ? end.why : refusedAgain ? 'the authority refuses its tokens' : undefined;
     // Once for each cause, however often it is tried.
     if (why !== undefined && why !== problem && !ending.signal.aborted) {
       log.warn(
