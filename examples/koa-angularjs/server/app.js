@@ -1,5 +1,6 @@
 // The shop's backend: a Koa app whose sessions are kept by Reseal.
 
+import { createServer } from 'node:http';
 import Koa from 'koa';
 import { session } from '@reseal/koa';
 import { apiRoutes } from './api.js';
@@ -34,16 +35,12 @@ export async function createApp({ issuer, service, port = 3000, demo = null, ses
   const authority = connect({ issuer, service, clock });
   if (demo) await moveClock(authority, clock, 0);
 
+  // The port is part of the app's name, which its clients and their tokens bear; so it comes first.
   const app = new Koa();
-  /** @type {string[]} */
-  const origins = [];
-  app.use(securityHeaders(issuer)).use(errors).use(authorityErrors).use(ownHost(() => origins));
-
-  // The port is part of the audience, so it has to be known before the tokens are.
-  const server = await listen(app, port);
-  port = /** @type {import('node:net').AddressInfo} */ (server.address()).port;
-  origins.push(`http://127.0.0.1:${port}`, `http://localhost:${port}`);
-  const url = /** @type {string} */ (origins[0]);
+  const server = await listen(port);
+  const { port: taken } = /** @type {import('node:net').AddressInfo} */ (server.address());
+  const url = `http://127.0.0.1:${taken}`;
+  const origins = [url, `http://localhost:${taken}`];
 
   try {
     await register(authority, { audience: url, origins });
@@ -56,11 +53,14 @@ export async function createApp({ issuer, service, port = 3000, demo = null, ses
       now: clock.now,
       ...override,
     });
-    const settings = { issuer, clients: CLIENTS, demo };
-    app.use(staticFiles(settings));
+
+    app.use(securityHeaders(issuer)).use(errors).use(authorityErrors).use(ownHost(origins));
+    app.use(staticFiles({ issuer, clients: CLIENTS, demo }));
     if (demo) app.use(route(devRoutes(authority, clock)));
-    app.use(guard.unless({ custom: (/** @type {import('koa').Context} */ ctx) => !ctx.path.startsWith('/api/') }));
+    app.use(guard.unless({ custom: (/** @type {Koa.Context} */ ctx) => !ctx.path.startsWith('/api/') }));
     app.use(route(apiRoutes({ orders: createOrders(), record: records(authority) })));
+
+    server.removeAllListeners('request').on('request', app.callback());
     return { url, app, close: () => Promise.all([guard.close(), closeServer(server)]).then(() => undefined) };
   } catch (error) {
     await closeServer(server);
@@ -89,13 +89,13 @@ async function authorityErrors(ctx, next) {
   }
 }
 
-/** @param {Koa} app @param {number} port @returns {Promise<import('node:http').Server>} */
-function listen(app, port) {
+/** Listens, and asks who comes too early to come again. @param {number} port @returns {Promise<import('node:http').Server>} */
+function listen(port) {
   return new Promise((resolve, reject) => {
-    const server = app.listen(port, '127.0.0.1', () => resolve(server));
-    server.once('error', reject);
+    const server = createServer((_, answer) => answer.writeHead(503, { 'Retry-After': '1' }).end());
     server.requestTimeout = 10_000;
     server.headersTimeout = 5_000;
+    server.once('error', reject).listen(port, '127.0.0.1', () => resolve(server));
   });
 }
 

@@ -35,14 +35,14 @@ export function securityHeaders(issuer) {
 /**
  * The app answers to its own names only, so that no site can reach it under a name of its own (DNS rebinding). Pages move
  * to the first of them: a browser takes `localhost` for another site than the authority's `127.0.0.1`, and sends no cookie.
- * @param {() => string[]} origins
+ * @param {string[]} origins
  * @returns {import('koa').Middleware}
  */
 export function ownHost(origins) {
   return async (ctx, next) => {
-    const [main, ...others] = origins();
+    const [main] = origins;
     const named = `http://${ctx.get('host')}`;
-    if (named !== main && !others.includes(named)) ctx.throw(421, 'This is the app of another address.');
+    if (!origins.includes(named)) ctx.throw(421, 'This is the app of another address.');
     if (named !== main && ctx.method === 'GET' && !ctx.path.startsWith('/api/')) return ctx.redirect(`${main}${ctx.url}`);
     await next();
   };

@@ -22,25 +22,23 @@ export function DeskController(reseal, journal, choice, work) {
 DeskController.$inject = ['reseal', 'journal', 'choice', 'work'];
 
 /** Asks for a login with the second factor, then goes on with what needed it. */
-export function stepUpService($timeout, reseal, journal) {
+export function stepUpService($timeout, journal) {
   const dialog = /** @type {HTMLDialogElement} */ (document.getElementById('step-up'));
   /** @type {(() => void) | null} */
   let then = null;
-  let old = '';
   const stepUp = {
     open: false,
     username: '',
     /** @param {string} username @param {() => void} next what to do afterwards */
     ask: (username, next) => {
-      [stepUp.open, stepUp.username, then, old] = [true, username, next, reseal.info?.id ?? ''];
+      [stepUp.open, stepUp.username, then] = [true, username, next];
       $timeout(() => dialog.showModal());
     },
-    done: async () => {
+    /** The login before is over by itself: a login in its place ends it. */
+    done: () => {
       stepUp.close();
       journal.say('Logged in again, with the second factor.', 'good');
       then?.();
-      // The login before was a session of its own; nobody needs it any more.
-      if (old && old !== reseal.info?.id) await reseal.sessions.end(old).catch(() => undefined);
     },
     close: () => {
       if (dialog.open) dialog.close();
@@ -50,7 +48,7 @@ export function stepUpService($timeout, reseal, journal) {
   dialog.addEventListener('close', () => $timeout(() => (stepUp.open = false)));
   return stepUp;
 }
-stepUpService.$inject = ['$timeout', 'reseal', 'journal'];
+stepUpService.$inject = ['$timeout', 'journal'];
 
 export function StepUpController(stepUp) {
   this.stepUp = stepUp;

@@ -149,8 +149,8 @@ function seal() {
   return make(
     'g',
     { class: 'seal' },
-    make('path', { class: 'half one', d: `M119 78a42 42 0 0 0 0 84${crack}z` }),
-    make('path', { class: 'half two', d: `M121 78a42 42 0 0 1 0 84${crack}z` }),
+    make('path', { class: 'half one', d: `M120 78a42 42 0 0 0 0 84${crack}z` }),
+    make('path', { class: 'half two', d: `M120 78a42 42 0 0 1 0 84${crack}z` }),
     make('path', { class: 'letter', d: 'M110 139v-38h13a10 10 0 0 1 0 20h-13m13 0 11 18' }),
   );
 }
