@@ -55,7 +55,10 @@ export const settings = () => ({
   log: silent,
 });
 
-const frozen = Object.freeze(Object.assign(new Error('frozen'), { status: 418, expose: true }));
+/** Made once, thrown for everybody. */
+const shared = Object.assign(new Error('shared'), { status: 418, expose: true });
+
+const frozen = Object.freeze(new Error('frozen'));
 
 /** Everything that a handler can do to an answer. */
 async function routes(ctx: Koa.Context, next: Koa.Next) {
@@ -70,6 +73,8 @@ async function routes(ctx: Koa.Context, next: Koa.Next) {
       return;
     case '/throw':
       throw new Error('boom');
+    case '/shared':
+      throw shared;
     case '/frozen':
       throw frozen;
     case '/no-error':

@@ -25,10 +25,11 @@ for (const [name, App] of VERSIONS) {
         ['/nowhere', 404],
         ['/headers', 200],
         ['/throw', 500],
-        ['/frozen', 418],
+        ['/shared', 418],
         ['/no-error', 500],
         ['/error-headers', 418],
-        ['/no-file', 404],
+        // Koa 3 gives no answer to a stream that fails: it closes the connection.
+        ...(name === 'Koa 2' ? [['/no-file', 404] as [string, number]] : []),
         ['/stream', 200],
         ['/raw', 203],
         ['/empty', 204],
@@ -51,10 +52,29 @@ for (const [name, App] of VERSIONS) {
       }
 
       test('an error that is thrown again and again takes no token along', async () => {
-        await service.send('/frozen', { token: old });
+        await service.send('/shared', { token: old });
         const { access_token } = await authority.login(clients.web, sub);
-        const reply = await service.send('/frozen', { token: access_token });
+        const reply = await service.send('/shared', { token: access_token });
         assert.equal(renewedOf(reply), undefined);
+      });
+
+      test('a frozen error arrives as it is; Koa itself cannot answer one', async () => {
+        let seen: unknown;
+        const handled = await appOf(App, {}, (app) =>
+          app.use(async (ctx, next) => {
+            try {
+              await next();
+            } catch (error) {
+              seen = error;
+              ctx.status = 500;
+              ctx.body = 'handled';
+            }
+          }),
+        );
+        const reply = await handled.send('/frozen', { token: old });
+        assert.deepEqual([reply.status, reply.text], [500, 'handled']);
+        assert.ok(renewedOf(reply));
+        assert.ok(Object.isFrozen(seen));
       });
 
       test('a refusal behind it carries it, too', async () => {
