@@ -44,7 +44,7 @@ export function createSseParser(): SseParser {
     length += bytes.length;
     if (length > MAX_LINE) return false;
     // A copy: what was given may be used again for the next chunk.
-    if (bytes.length > 0) parts.push(bytes.slice());
+    if (bytes.length > 0) parts.push(Buffer.from(bytes));
     return true;
   };
 
