@@ -10,7 +10,17 @@ import { run } from './run.mjs';
 const npx = (args, folder) => run('npx', ['--no-install', ...args], folder);
 const wanted = packages(process.argv.slice(2));
 
-npx(['prettier', '--check', '--log-level', 'warn', ...wanted.map(({ folder }) => join(folder, '{src,test}')), 'packages/tools'], root);
+npx(
+  [
+    'prettier',
+    '--check',
+    '--log-level',
+    'warn',
+    ...wanted.flatMap(({ folder }) => [join(folder, 'src'), join(folder, 'test')]),
+    'packages/tools',
+  ],
+  root,
+);
 
 for (const { name, folder, gzip = {} } of wanted) {
   npx(['tsc', '--project', '.'], folder);
