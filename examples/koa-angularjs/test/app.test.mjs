@@ -225,6 +225,34 @@ describe('the page', { concurrency: false }, () => {
     noComplaints();
   });
 
+  test('two tabs with a memory each: the number comes with the next small call', async (t) => {
+    const { people, noComplaints } = await world(t);
+    const [first, second] = [await people[0].open(address('refresh', 'memory')), await people[0].open(address('refresh', 'memory'))];
+    for (const page of [first, second]) {
+      await signIn(page);
+      await claimIs(page, 'phone_number', 'null');
+    }
+    await turnOnPhone(first);
+    for (const page of [first, second]) await claimIs(page, 'phone_number', NUMBER, { changed: true });
+    noComplaints();
+  });
+
+  test('the authority away: nobody is signed out, and who has a token goes on', async (t) => {
+    const { shop, people } = await world(t, 2);
+    const [token, cookie] = [await people[0].open(address('sliding')), await people[1].open(address('cookie'))];
+    for (const page of [token, cookie]) {
+      await signIn(page);
+      await page.locator('#live').getByText('The Koa app knows you at revision').waitFor();
+    }
+    await shop.authority.stop();
+    await cookie.locator('#live').getByText('No answer; you stay signed in.').waitFor();
+    await button(token, 'Order').click();
+    await token.getByText('Ordered: Cinnamon buns.').waitFor();
+    await button(token, 'Upgrade to pro').click();
+    await token.locator('#record').getByText('You stay signed in; try again.').waitFor();
+    for (const page of [token, cookie]) assert.equal(await button(page, 'Sign out').count(), 1);
+  });
+
   test('a wrong password and a wrong code are said in words', async (t) => {
     const { people, noComplaints } = await world(t);
     const page = await people[0].open(address('refresh', 'memory'));

@@ -86,5 +86,5 @@ export async function startPerson(browser, shop, options = {}) {
 
 /** Saves what a person would see, where `RESEAL_SHOTS` names a folder. */
 export async function shot(page, name) {
-  if (process.env.RESEAL_SHOTS) await page.screenshot({ path: join(process.env.RESEAL_SHOTS, `${name}.png`), fullPage: true });
+  if (process.env.RESEAL_SHOTS) await page.screenshot({ path: join(process.env.RESEAL_SHOTS, `${name}.png`), fullPage: true, animations: 'disabled' });
 }

@@ -2,9 +2,9 @@
 
 import { problem } from './words.js';
 
-export function DeskController(reseal, journal, choice, work) {
+export function DeskController(reseal, me, journal, choice, work) {
   const vm = this;
-  vm.session = reseal;
+  [vm.session, vm.me] = [reseal, me];
   vm.kind = choice.kind;
   vm.ready = false;
   vm.says = '';
@@ -19,7 +19,7 @@ export function DeskController(reseal, journal, choice, work) {
       return '';
     });
 }
-DeskController.$inject = ['reseal', 'journal', 'choice', 'work'];
+DeskController.$inject = ['reseal', 'me', 'journal', 'choice', 'work'];
 
 /** Asks for a login with the second factor, then goes on with what needed it. */
 export function stepUpService($timeout, journal) {

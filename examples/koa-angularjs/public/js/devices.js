@@ -2,9 +2,9 @@
 
 import { clock, device, exact, problem } from './words.js';
 
-export function DevicesController($rootScope, reseal, time, work) {
+export function DevicesController($rootScope, reseal, me, time, work) {
   const vm = this;
-  vm.session = reseal;
+  vm.me = me;
   [vm.items, vm.says] = [[], ''];
 
   vm.load = async () => {
@@ -33,4 +33,4 @@ export function DevicesController($rootScope, reseal, time, work) {
   $rootScope.$on('reseal:signedout', () => ([vm.items, vm.says] = [[], '']));
   reseal.ready.then(vm.load);
 }
-DevicesController.$inject = ['$rootScope', 'reseal', 'time', 'work'];
+DevicesController.$inject = ['$rootScope', 'reseal', 'me', 'time', 'work'];

@@ -21,19 +21,24 @@ export function journalService(time) {
 journalService.$inject = ['time'];
 
 /** Writes down what the session tells. */
-export function keepJournal($rootScope, journal, time, choice) {
+export function keepJournal($rootScope, reseal, journal, time, choice) {
   const until = (/** @type {number} */ at) => clock(at, time.now());
   $rootScope.$on('reseal:signedin', (_, { user }) => journal.say(`Signed in as ${user.name ?? user.sub}.`, 'good'));
-  $rootScope.$on('reseal:claims', (_, { user, previous }) => {
-    const lines = changes(previous, user).filter((name) => !['rev', 'revision', 'auth_time'].includes(name));
-    const told = lines.map((name) => `${name} ${brief(previous[name])} → ${brief(user[name])}`);
+  const changed = (/** @type {Record<string, unknown>} */ user, /** @type {Record<string, unknown>} */ previous) => {
+    const names = changes(previous, user).filter((name) => !['rev', 'revision', 'auth_time'].includes(name));
+    const told = names.map((name) => `${name} ${brief(previous[name])} → ${brief(user[name])}`);
     journal.say(`New ${choice.kind === 'cookie' ? 'record' : 'payload'}: ${told.join('; ') || 'the revision'}.`, 'good');
+  };
+  $rootScope.$on('reseal:claims', (_, { user, previous }) => changed(user, previous));
+  // With a cookie the session does not hear of what is changed elsewhere; the shop does.
+  $rootScope.$on('shop:seen', (_, { user, previous }) => {
+    if (previous && user.rev > previous.rev && reseal.user?.revision < user.rev) changed(user, previous);
   });
   $rootScope.$on('reseal:renewed', (_, { expiresAt }) => journal.say(`Renewed. Signed in until ${until(expiresAt)}.`, 'good'));
   $rootScope.$on('reseal:expiring', (_, { expiresAt }) => journal.say(`The session ends at ${until(expiresAt)} unless it is used.`, 'bad'));
   $rootScope.$on('reseal:signedout', (_, { reason }) => journal.say(`Signed out. ${why(reason)}`, reason === 'signed_out' ? 'plain' : 'bad'));
 }
-keepJournal.$inject = ['$rootScope', 'journal', 'time', 'choice'];
+keepJournal.$inject = ['$rootScope', 'reseal', 'journal', 'time', 'choice'];
 
 export function JournalController(journal) {
   this.journal = journal;

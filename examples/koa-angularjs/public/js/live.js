@@ -43,6 +43,21 @@ export function liveService($http, $interval, $document, $rootScope, reseal) {
 }
 liveService.$inject = ['$http', '$interval', '$document', '$rootScope', 'reseal'];
 
+/**
+ * Who is signed in, by the newest that this page has heard. A token tells it. A cookie does not: then the shop's answers
+ * are the first to know of a change that was made elsewhere.
+ */
+export function meService(reseal, live) {
+  return {
+    get user() {
+      const { user } = reseal;
+      const seen = live.user;
+      return user && seen && user.revision < seen.rev ? seen : user;
+    },
+  };
+}
+meService.$inject = ['reseal', 'live'];
+
 export function LiveController(live) {
   this.live = live;
 }

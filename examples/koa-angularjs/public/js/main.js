@@ -6,7 +6,7 @@ import { DeskController, StepUpController, stepUpService } from './desk.js';
 import { DevicesController } from './devices.js';
 import { sessionDial } from './dial.js';
 import { JournalController, journalService, keepJournal } from './journal.js';
-import { LiveController, liveService } from './live.js';
+import { LiveController, liveService, meService } from './live.js';
 import { OrdersController } from './orders.js';
 import { PhoneController, messagesService } from './phone.js';
 import { RecordController } from './record.js';
@@ -34,6 +34,7 @@ angular
   .factory('time', timeService)
   .factory('journal', journalService)
   .factory('live', liveService)
+  .factory('me', meService)
   .factory('messages', messagesService)
   .factory('stepUp', stepUpService)
   .factory('work', workService)

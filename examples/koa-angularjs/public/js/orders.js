@@ -2,10 +2,10 @@
 
 import { money, problem } from './words.js';
 
-export function OrdersController($http, $rootScope, reseal, settings, stepUp, work) {
+export function OrdersController($http, $rootScope, reseal, me, settings, stepUp, work) {
   const vm = this;
   [vm.items, vm.item, vm.price, vm.says, vm.mood] = [[], 'Cinnamon buns', 4.5, '', 'plain'];
-  vm.money = money;
+  [vm.money, vm.me] = [money, me];
 
   const load = async () => {
     const { data } = await $http.get('/api/orders').catch(() => ({ data: { items: vm.items } }));
@@ -34,7 +34,7 @@ export function OrdersController($http, $rootScope, reseal, settings, stepUp, wo
         return `Refunded: ${data.item}.`;
       } catch (error) {
         if (problem(error).code !== 'insufficient_user_authentication') throw error;
-        if (!reseal.user?.phone_number_verified) throw { data: { error_description: 'A refund needs a second factor. Turn on your phone first, on this page.' } };
+        if (!me.user?.phone_number_verified) throw { data: { error_description: 'A refund needs a second factor. Turn on your phone first, on this page.' } };
         stepUp.ask(settings.demo?.username ?? '', () => vm.refund(order));
         return 'This login has no second factor: 401, and why. Log in again with it.';
       }
@@ -49,6 +49,5 @@ export function OrdersController($http, $rootScope, reseal, settings, stepUp, wo
   $rootScope.$on('reseal:signedin', load);
   $rootScope.$on('reseal:signedout', () => ([vm.items, vm.says] = [[], '']));
   reseal.ready.then(() => reseal.user && load());
-  vm.session = reseal;
 }
-OrdersController.$inject = ['$http', '$rootScope', 'reseal', 'settings', 'stepUp', 'work'];
+OrdersController.$inject = ['$http', '$rootScope', 'reseal', 'me', 'settings', 'stepUp', 'work'];

@@ -30,10 +30,9 @@ export function messagesService($http, $interval, $document, $rootScope, time, s
 }
 messagesService.$inject = ['$http', '$interval', '$document', '$rootScope', 'time', 'settings'];
 
-export function PhoneController($rootScope, $timeout, reseal, messages, settings, work) {
+export function PhoneController($rootScope, $timeout, reseal, me, messages, settings, work) {
   const vm = this;
-  vm.session = reseal;
-  vm.messages = messages;
+  [vm.me, vm.messages] = [me, messages];
   vm.number = '+4915112345678';
   const start = () => ([vm.challenge, vm.code, vm.says, vm.mood, vm.askPassword, vm.recoveryCodes] = [null, '', '', 'plain', false, null]);
   start();
@@ -81,4 +80,4 @@ export function PhoneController($rootScope, $timeout, reseal, messages, settings
   const focus = (/** @type {string} */ name) => $timeout(() => /** @type {HTMLElement | null} */ (document.querySelector(`#phone [name=${name}]`))?.focus());
   $rootScope.$on('reseal:signedout', start);
 }
-PhoneController.$inject = ['$rootScope', '$timeout', 'reseal', 'messages', 'settings', 'work'];
+PhoneController.$inject = ['$rootScope', '$timeout', 'reseal', 'me', 'messages', 'settings', 'work'];

@@ -1,11 +1,11 @@
 // The backend changes the user's record, and the answer to that very call brings the new token.
 
-export function RecordController($http, $rootScope, reseal, live, work) {
+export function RecordController($http, $rootScope, me, live, work) {
   const vm = this;
-  vm.session = reseal;
+  vm.me = me;
   vm.says = '';
-  vm.plan = () => reseal.user?.attributes?.plan ?? 'free';
-  vm.admin = () => Boolean(reseal.user?.roles?.includes('admin'));
+  vm.plan = () => me.user?.attributes?.plan ?? 'free';
+  vm.admin = () => Boolean(me.user?.roles?.includes('admin'));
   vm.changePlan = () => change('/api/plan', { plan: vm.plan() === 'pro' ? 'free' : 'pro' });
   vm.changeRole = () => change('/api/roles', { admin: !vm.admin() });
 
@@ -17,4 +17,4 @@ export function RecordController($http, $rootScope, reseal, live, work) {
     });
   $rootScope.$on('reseal:signedout', () => (vm.says = ''));
 }
-RecordController.$inject = ['$http', '$rootScope', 'reseal', 'live', 'work'];
+RecordController.$inject = ['$http', '$rootScope', 'me', 'live', 'work'];
