@@ -1,5 +1,5 @@
 import type { Env } from './env.js';
-import { noop } from './env.js';
+import { noop, pause } from './env.js';
 
 /** What tabs tell each other. Only `record` holds tokens; it is sent with storage `'session'` and from nowhere else. */
 export interface Message {
@@ -10,16 +10,13 @@ export interface Message {
   /** The claims of `sub` have changed: the least revision that is good. */
   rev?: number;
   sub?: string;
-  /** Whoever owns this session is to renew, unless its refresh token is newer than `generation`. */
+  /** Whoever owns this session is to send its record; he renews first unless it is newer than `generation`. */
   ask?: string;
   generation?: number;
-  /** The owner's newest record. */
-  record?: string;
-  /** Who owns this session? Asked where there are no locks; the least `n` of those who ask at once wins. */
-  who?: string;
+  /** Where there are no locks: of those who ask at once the least becomes the owner. */
   n?: number;
-  /** I own this session. */
-  owner?: string;
+  /** The record of him who owns the session, or is about to. */
+  record?: string;
 }
 
 export interface Channel {
@@ -49,14 +46,18 @@ export interface Owner {
   release(): void;
   /** Before a follower asks: without locks it may find that the owner is gone. */
   check(): Promise<void>;
-  heard(message: Message): void;
+  /** Another tab has shown that it owns the session. */
+  yield(): void;
+  /** Whether this tab answers who asks. */
+  answers(n?: number): boolean;
 }
 
 export interface OwnerSettings {
   key: string;
   env: Env;
   locks: LockManager | null | undefined;
-  channel: Channel | undefined;
+  /** Asks the owner for his record. */
+  ask(sid: string, n: number): void;
   /** This tab has become the owner. */
   won(): void;
 }
@@ -65,9 +66,9 @@ export interface OwnerSettings {
 const ANSWER = 0.3;
 
 /** The owner holds a lock named by the session for as long as its page lives; without locks it answers who asks. */
-export function createOwner({ key, env, locks, channel, won }: OwnerSettings): Owner {
+export function createOwner({ key, env, locks, ask, won }: OwnerSettings): Owner {
   const n = env.Math.random();
-  let claimed: string | undefined;
+  let claimed = '';
   let owns = false;
   let asking: Promise<void> | undefined;
   let taken = false;
@@ -77,18 +78,10 @@ export function createOwner({ key, env, locks, channel, won }: OwnerSettings): O
     owns = true;
     won();
   };
-  const ask = (sid: string) =>
-    (asking ??= new Promise((resolve) => {
-      taken = false;
-      channel?.post({ who: sid, n });
-      env.setTimeout(
-        () => {
-          asking = undefined;
-          if (claimed === sid && !taken) win();
-          resolve();
-        },
-        channel ? ANSWER * 1000 : 0,
-      );
+  const look = (sid: string) =>
+    (asking ??= pause(env, ANSWER).then(() => {
+      asking = undefined;
+      if (claimed === sid && !taken) win();
     }));
 
   return {
@@ -98,7 +91,10 @@ export function createOwner({ key, env, locks, channel, won }: OwnerSettings): O
     claim(sid) {
       free();
       claimed = sid;
-      if (!locks) return void ask(sid);
+      taken = false;
+      // A copy may be older than what the owner holds.
+      ask(sid, n);
+      if (!locks) return void look(sid);
       const stop = new AbortController();
       let done = noop;
       let over = false;
@@ -118,21 +114,23 @@ export function createOwner({ key, env, locks, channel, won }: OwnerSettings): O
               env.setTimeout(() => (over ? resolve() : win()));
             }),
         )
-        .catch(() => void (over || ask(sid)));
+        .catch(() => void (over || look(sid)));
     },
     release() {
       free();
       free = noop;
-      claimed = undefined;
+      claimed = '';
       owns = false;
     },
     async check() {
-      if (!locks && claimed) await ask(claimed);
+      if (locks) return;
+      taken = false;
+      ask(claimed, n);
+      await look(claimed);
     },
-    heard({ who, n: other, owner }) {
-      if (!claimed) return;
-      if (owner === claimed) taken = true;
-      if (who === claimed && (owns || (asking && n < other!))) channel?.post({ owner: who });
+    yield() {
+      taken = true;
     },
+    answers: (other) => owns || (!!asking && n < other!),
   };
 }

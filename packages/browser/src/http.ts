@@ -31,6 +31,7 @@ export function createAuthority(
 ): Authority {
   return (method, path, { headers, json, form, keepalive = false } = {}) =>
     within(env, timeout, async (signal) => {
+      const began = clock.mono();
       const response = await send(api + path, {
         method,
         headers: json === undefined ? { ...headers } : { ...headers, 'content-type': 'application/json' },
@@ -43,6 +44,8 @@ export function createAuthority(
         signal,
       });
       const text = await readText(response, BODY_MAX);
+      // The page slept meanwhile: another tab may have taken this for lost and gone on.
+      if (clock.mono() - began > timeout) throw unavailable();
       let body = {};
       try {
         body = JSON.parse(text || '{}') ?? {};

@@ -54,7 +54,7 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
   const post = (message: Message) => channel?.post(message);
   const owner =
     place && mode === 'refresh' && options.storage === 'session'
-      ? createOwner({ key, env, locks, channel, won: wake })
+      ? createOwner({ key, env, locks, ask: (sid, n) => post({ ask: sid, generation: -1, n }), won: wake })
       : undefined;
 
   const planOf = (held: Held) => plan(mode, held, renewBefore);
@@ -422,7 +422,6 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
 
   async function heard(message: Message) {
     const { out, sid, reason, rev, sub, record } = message;
-    owner?.heard(message);
     const held = keeper.held;
     if (out && out === held?.claims.sub && (!sid || sid === held.session.id)) {
       await drop(held, String(reason));
@@ -437,10 +436,12 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
       }
     } else if (owner && held) {
       const kept = parse(record);
-      if (kept) await keeper.update((held) => held && merge(held, kept));
-      if (owner.owns && message.ask === held.session.id) {
+      if (kept?.session.id === held.session.id) {
+        owner.yield();
+        await keeper.update((held) => held && merge(held, kept));
+      } else if (message.ask === held.session.id && owner.answers(message.n)) {
         post({ record: format(held, clock.skew()) });
-        if ((held.generation ?? 0) <= message.generation!) await again(renewal);
+        if (owner.owns && (held.generation ?? 0) <= message.generation!) await again(renewal);
       }
     }
   }
