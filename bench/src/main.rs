@@ -6,6 +6,7 @@
 
 mod client;
 mod fill;
+mod koa;
 mod operations;
 mod server;
 mod soak;
@@ -21,9 +22,10 @@ use std::path::PathBuf;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 struct Args {
-    /// What to measure: refresh, renew, cookie, gateway, verify-own, login, memory, size, verify, feed (default: all but login,
-    /// verify and feed). `verify` is a resource server's work, beside its peers, and needs no authority;
-    /// `feed` is how long until many verifiers enforce a change, and whether any is missed.
+    /// What to measure: refresh, renew, cookie, gateway, verify-own, login, memory, size, verify, feed, koa (default: all but login,
+    /// verify, feed and koa). `verify` is a resource server's work, beside its peers, and needs no authority;
+    /// `feed` is how long until many verifiers enforce a change, and whether any is missed; `koa` is a request of a
+    /// Koa service, beside koa-jwt.
     #[arg(value_name = "WHAT")]
     what: Vec<String>,
     /// Connections at once, each with a session of its own.
@@ -96,7 +98,10 @@ async fn run(args: Args) -> Result<()> {
     if what.contains(&"feed") {
         feed(&args, binary.clone()).await?;
     }
-    for name in what.iter().filter(|w| !["memory", "size", "feed"].contains(w)) {
+    if what.contains(&"koa") {
+        koa::run(&binary).await?;
+    }
+    for name in what.iter().filter(|w| !["memory", "size", "feed", "koa"].contains(w)) {
         let Some(operation) = Operation::named(name) else { bail!("unknown measurement {name}; see --help") };
         let server = Server::start(&binary, &data).await?;
         for connections in &args.connections {
