@@ -77,7 +77,7 @@ function route(table) {
   };
 }
 
-/** The authority is away or refuses: not the caller's fault, and nobody is signed out by it. @type {Koa.Middleware} */
+/** The authority is away or refuses: not the caller's fault, and nobody is signed out by it. @type {import('koa').Middleware} */
 async function authorityErrors(ctx, next) {
   try {
     await next();
@@ -85,7 +85,10 @@ async function authorityErrors(ctx, next) {
     if (!(error instanceof AuthorityError)) throw error;
     ctx.app.emit('error', error, ctx);
     const away = error.status === 0 || error.status === 503;
-    ctx.throw(away ? 503 : 502, 'The record could not be reached. Try again.', { expose: true, ...(away && { headers: { 'Retry-After': '2' } }) });
+    ctx.throw(away ? 503 : 502, 'The record could not be reached. Try again.', {
+      expose: true,
+      ...(away && { headers: { 'Retry-After': '2' } }),
+    });
   }
 }
 

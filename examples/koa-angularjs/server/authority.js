@@ -27,7 +27,9 @@ export function connect({ issuer, service, clock }) {
     try {
       answer = await fetch(new URL(path, issuer), { ...init, redirect: 'error', signal: AbortSignal.timeout(TIMEOUT) });
     } catch (cause) {
-      throw Object.assign(new AuthorityError(0, 'unavailable', `The authority at ${issuer} does not answer.`), { cause });
+      throw Object.assign(new AuthorityError(0, 'unavailable', `The authority at ${issuer} does not answer.`), {
+        cause,
+      });
     }
     clock.learn(answer.headers.get('date'));
     const body = await readJson(answer);
@@ -42,7 +44,10 @@ export function connect({ issuer, service, clock }) {
     const basic = Buffer.from(`${encodeURIComponent(service.client_id)}:${encodeURIComponent(service.client_secret)}`);
     const asked = (token = send('/oauth/token', {
       method: 'POST',
-      headers: { authorization: `Basic ${basic.toString('base64')}`, 'content-type': 'application/x-www-form-urlencoded' },
+      headers: {
+        authorization: `Basic ${basic.toString('base64')}`,
+        'content-type': 'application/x-www-form-urlencoded',
+      },
       body: new URLSearchParams({ grant_type: 'client_credentials', scope: 'reseal:admin' }),
     }).then(({ access_token: value, expires_in: life }) => ({ value, until: clock.now() + (life - 30) * 1000 })));
     asked.catch(() => {

@@ -21,7 +21,14 @@ export const CLIENTS = {
 export async function register(authority, { audience, origins }) {
   for (const [kind, { client_id, policy }] of Object.entries(CLIENTS)) {
     // The tokens are for this app (and, always, for the authority itself); a browser may only use them from its pages.
-    const wanted = { name: `Corner Shop, ${kind}`, policy, audience: [audience], origins, claims: CLAIMS, scope: 'orders' };
+    const wanted = {
+      name: `Corner Shop, ${kind}`,
+      policy,
+      audience: [audience],
+      origins,
+      claims: CLAIMS,
+      scope: 'orders',
+    };
     const found = await authority.admin('GET', `/v1/admin/clients/${client_id}`).catch(unlessMissing);
     if (!found) await authority.admin('POST', '/v1/admin/clients', { client_id, ...wanted });
     else if (differs(found, wanted)) await authority.admin('PATCH', `/v1/admin/clients/${client_id}`, wanted);

@@ -35,7 +35,11 @@ export function devRoutes(authority, clock) {
  */
 export async function moveClock(authority, clock, advance) {
   const headers = { 'content-type': 'application/json' };
-  const { now, offset } = await authority.send('/dev/clock', { method: 'POST', headers, body: JSON.stringify({ advance }) });
+  const { now, offset } = await authority.send('/dev/clock', {
+    method: 'POST',
+    headers,
+    body: JSON.stringify({ advance }),
+  });
   clock.set(offset);
   return now;
 }

@@ -43,7 +43,8 @@ export function ownHost(origins) {
     const [main] = origins;
     const named = `http://${ctx.get('host')}`;
     if (!origins.includes(named)) ctx.throw(421, 'This is the app of another address.');
-    if (named !== main && ctx.method === 'GET' && !ctx.path.startsWith('/api/')) return ctx.redirect(`${main}${ctx.url}`);
+    if (named !== main && ctx.method === 'GET' && !ctx.path.startsWith('/api/'))
+      return ctx.redirect(`${main}${ctx.url}`);
     await next();
   };
 }

@@ -7,7 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { createApp } from './app.js';
 import { AuthorityError } from './authority.js';
 
-const START = 'Start the authority in a terminal of its own, in the root of the repository:\n\n    cargo run --release -- serve --dev\n';
+const START =
+  'Start the authority in a terminal of its own, in the root of the repository:\n\n    cargo run --release -- serve --dev\n';
 
 const file = process.env.RESEAL_DEV ?? fileURLToPath(new URL('../../../reseal-data/dev.json', import.meta.url));
 const port = Number(process.env.PORT ?? 3000);
@@ -17,14 +18,21 @@ if (!Number.isInteger(port) || port < 0 || port > 65535) stop(`PORT is ${process
 
 try {
   const app = await createApp({ issuer: dev.issuer, service: dev.clients.service, demo: dev.user, port });
-  console.log(`The shop is open: ${app.url}\nIts sessions are kept by ${dev.issuer}. Sign in as "${dev.user.username}"; the page knows the password.`);
-  for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM'])) process.once(signal, () => app.close().then(() => process.exit(0)));
+  console.log(
+    `The shop is open: ${app.url}\nIts sessions are kept by ${dev.issuer}. Sign in as "${dev.user.username}"; the page knows the password.`,
+  );
+  for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM']))
+    process.once(signal, () => app.close().then(() => process.exit(0)));
 } catch (error) {
-  if (error instanceof AuthorityError && error.status === 0) stop(`The authority at ${dev.issuer} does not answer. ${START}`);
+  if (error instanceof AuthorityError && error.status === 0)
+    stop(`The authority at ${dev.issuer} does not answer. ${START}`);
   if (error instanceof AuthorityError && error.status === 401) {
-    stop(`The authority at ${dev.issuer} does not know the secret in ${file}. Is another data folder in use there? Name its dev.json in RESEAL_DEV.`);
+    stop(
+      `The authority at ${dev.issuer} does not know the secret in ${file}. Is another data folder in use there? Name its dev.json in RESEAL_DEV.`,
+    );
   }
-  if (/** @type {NodeJS.ErrnoException} */ (error).code === 'EADDRINUSE') stop(`Port ${port} is taken. Choose another: PORT=3001 npm start`);
+  if (/** @type {NodeJS.ErrnoException} */ (error).code === 'EADDRINUSE')
+    stop(`Port ${port} is taken. Choose another: PORT=3001 npm start`);
   throw error;
 }
 
@@ -34,7 +42,9 @@ function readDevFile() {
     return JSON.parse(readFileSync(file, 'utf8'));
   } catch (error) {
     if (/** @type {NodeJS.ErrnoException} */ (error).code !== 'ENOENT') return stop(`${file} cannot be read. ${START}`);
-    return stop(`There is no ${file} yet. ${START}\nIf its data is elsewhere, name the file: RESEAL_DEV=.../dev.json npm start`);
+    return stop(
+      `There is no ${file} yet. ${START}\nIf its data is elsewhere, name the file: RESEAL_DEV=.../dev.json npm start`,
+    );
   }
 }
 

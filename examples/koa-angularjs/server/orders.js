@@ -53,7 +53,10 @@ export function createOrders() {
     /** What all users together have paid. */
     takings: () => {
       const orders = [...all.values()].flat();
-      return { orders: orders.length, cents: orders.reduce((sum, { cents, refunded }) => sum + (refunded ? 0 : cents), 0) };
+      return {
+        orders: orders.length,
+        cents: orders.reduce((sum, { cents, refunded }) => sum + (refunded ? 0 : cents), 0),
+      };
     },
   };
 }

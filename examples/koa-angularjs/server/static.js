@@ -8,8 +8,32 @@ const require = createRequire(import.meta.url);
 const page = (/** @type {string} */ name) => new URL(`../public/${name}`, import.meta.url);
 const book = (/** @type {string} */ name) => new URL(`../../../docs/src/${name}`, import.meta.url);
 
-const SCRIPTS = ['main', 'choice', 'clock', 'desk', 'devices', 'dial', 'journal', 'live', 'orders', 'phone', 'record', 'sign-in', 'token', 'words', 'work'];
-const CHAPTERS = ['guide/choosing.md', 'guide/payload.md', 'guide/second-factor.md', 'concepts/rotation.md', 'concepts/cookies.md', 'concepts/policies.md', 'security/model.md'];
+const SCRIPTS = [
+  'main',
+  'choice',
+  'clock',
+  'desk',
+  'devices',
+  'dial',
+  'journal',
+  'live',
+  'orders',
+  'phone',
+  'record',
+  'sign-in',
+  'token',
+  'words',
+  'work',
+];
+const CHAPTERS = [
+  'guide/choosing.md',
+  'guide/payload.md',
+  'guide/second-factor.md',
+  'concepts/rotation.md',
+  'concepts/cookies.md',
+  'concepts/policies.md',
+  'security/model.md',
+];
 
 /** Address -> file and type. */
 const FILES = {

@@ -2,7 +2,22 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { KINDS, NUMBER, address, button, claim, claimIs, dial, dialSays, heard, signIn, signedIn, signedOut, turnOnPhone, useCode } from './page.mjs';
+import {
+  KINDS,
+  NUMBER,
+  address,
+  button,
+  claim,
+  claimIs,
+  dial,
+  dialSays,
+  heard,
+  signIn,
+  signedIn,
+  signedOut,
+  turnOnPhone,
+  useCode,
+} from './page.mjs';
 import { shot, startBrowser, startPerson, startShop } from './support.mjs';
 
 let browser;
@@ -19,7 +34,10 @@ async function world(t, people = 1, options = {}) {
   for (const person of all) t.after(() => person.close());
   const noComplaints = () => {
     for (const { complaints } of all) assert.deepEqual(complaints, []);
-    assert.deepEqual(shop.errors.filter((error) => !error.expose), []);
+    assert.deepEqual(
+      shop.errors.filter((error) => !error.expose),
+      [],
+    );
   };
   return { shop, people: all, noComplaints };
 }
@@ -140,7 +158,10 @@ for (const kind of KINDS) {
       await signIn(other);
 
       await button(first, 'Look again').click();
-      await first.locator('#devices').getByRole('button', { name: /^End Chrome/ }).click();
+      await first
+        .locator('#devices')
+        .getByRole('button', { name: /^End Chrome/ })
+        .click();
       await first.getByText('That session is ended').waitFor();
       await dialSays(other, /^Ended\. It was signed out from elsewhere\.$/);
       await signedOut(other);
@@ -208,7 +229,10 @@ describe('the page', { concurrency: false }, () => {
     const page = await people[0].open('/');
     await page.getByRole('link', { name: /^2\.3/ }).click();
     await page.waitForURL(/keep=refresh/);
-    for (const [name, stays] of [['Memory', false], ['This tab', true]]) {
+    for (const [name, stays] of [
+      ['Memory', false],
+      ['This tab', true],
+    ]) {
       await page.getByRole('link', { name, exact: true }).click();
       await page.getByRole('link', { name, exact: true }).and(page.locator('[aria-current]')).waitFor();
       await signIn(page);
@@ -227,7 +251,10 @@ describe('the page', { concurrency: false }, () => {
 
   test('two tabs with a memory each: the number comes with the next small call', async (t) => {
     const { people, noComplaints } = await world(t);
-    const [first, second] = [await people[0].open(address('refresh', 'memory')), await people[0].open(address('refresh', 'memory'))];
+    const [first, second] = [
+      await people[0].open(address('refresh', 'memory')),
+      await people[0].open(address('refresh', 'memory')),
+    ];
     for (const page of [first, second]) {
       await signIn(page);
       await claimIs(page, 'phone_number', 'null');
@@ -289,7 +316,11 @@ describe('the page', { concurrency: false }, () => {
   });
 
   test('on a phone nothing hangs over, and everything can be used', async (t) => {
-    const { people, noComplaints } = await world(t, 1, { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true });
+    const { people, noComplaints } = await world(t, 1, {
+      viewport: { width: 360, height: 740 },
+      isMobile: true,
+      hasTouch: true,
+    });
     const page = await people[0].open(address('sliding'));
     const wide = () => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     assert.equal(await wide(), 0);
@@ -328,13 +359,21 @@ describe('the page', { concurrency: false }, () => {
     const page = await people[0].open(address('sliding'));
     await signIn(page);
     await claimIs(page, 'phone_number', 'null');
-    const places = () => page.evaluate(() => [...document.querySelectorAll('h2, button, input')].map((node) => Object.values(node.getBoundingClientRect().toJSON()).join()).join('\n'));
+    const places = () =>
+      page.evaluate(() =>
+        [...document.querySelectorAll('h2, button, input')]
+          .map((node) => Object.values(node.getBoundingClientRect().toJSON()).join())
+          .join('\n'),
+      );
     await page.locator('#live').getByText('The Koa app knows you at revision').waitFor();
     const before = await places();
     const said = await dial(page);
     await page.waitForFunction((said) => document.querySelector('.dial').getAttribute('aria-label') !== said, said);
     assert.equal(await places(), before);
-    const nameless = await page.evaluate(() => [...document.querySelectorAll('input')].filter((node) => node.labels.length === 0 && !node.ariaLabel).length);
+    const nameless = await page.evaluate(
+      () =>
+        [...document.querySelectorAll('input')].filter((node) => node.labels.length === 0 && !node.ariaLabel).length,
+    );
     assert.equal(nameless, 0);
     noComplaints();
   });
@@ -362,7 +401,17 @@ function contrasts() {
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const ratio = (a, b) => (Math.max(light(a), light(b)) + 0.05) / (Math.min(light(a), light(b)) + 0.05);
-  const texts = ['--ink', '--quiet', '--red', '--green', '--brass'].flatMap((text) => ['--paper', '--card'].map((ground) => [text, ground, 4.5]));
-  const others = [['--green', '--mark', 4.5], ['--quiet', '--mark', 4.5], ['--ink', '--track', 4.5], ['--arc', '--card', 3], ['--green', '--card', 3], ['--red', '--card', 3], ['--field', '--card', 3]];
+  const texts = ['--ink', '--quiet', '--red', '--green', '--brass'].flatMap((text) =>
+    ['--paper', '--card'].map((ground) => [text, ground, 4.5]),
+  );
+  const others = [
+    ['--green', '--mark', 4.5],
+    ['--quiet', '--mark', 4.5],
+    ['--ink', '--track', 4.5],
+    ['--arc', '--card', 3],
+    ['--green', '--card', 3],
+    ['--red', '--card', 3],
+    ['--field', '--card', 3],
+  ];
   return [...texts, ...others].map(([a, b, least]) => [`${a} on ${b}`, ratio(a, b), least]);
 }

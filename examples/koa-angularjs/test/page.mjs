@@ -13,7 +13,10 @@ export const dial = (page) => page.locator('.dial').getAttribute('aria-label');
 
 /** Waits until the dial says something of this kind. */
 export async function dialSays(page, pattern) {
-  await page.waitForFunction((source) => new RegExp(source).test(document.querySelector('.dial')?.getAttribute('aria-label') ?? ''), pattern.source);
+  await page.waitForFunction(
+    (source) => new RegExp(source).test(document.querySelector('.dial')?.getAttribute('aria-label') ?? ''),
+    pattern.source,
+  );
   return dial(page);
 }
 
@@ -35,7 +38,9 @@ export const claim = (page, name) =>
 
 /** Waits until the payload shows this value, marked as changed if it has to be. */
 export async function claimIs(page, name, value, { changed = false } = {}) {
-  const place = claim(page, name).locator(changed ? 'ins' : ':scope > *').filter({ hasText: value });
+  const place = claim(page, name)
+    .locator(changed ? 'ins' : ':scope > *')
+    .filter({ hasText: value });
   await place.first().waitFor();
   assert.equal((await place.first().textContent()).trim(), value);
 }
@@ -52,7 +57,12 @@ export async function turnOnPhone(page) {
 
 /** Presses the button of the newest message, once that is there, so that the code stands in the field. */
 export async function useCode(page, field) {
-  const newest = await page.evaluate(async () => (await (await fetch('/demo/messages')).json()).items.at(-1).text.match(/\d{6}/)[0]);
-  await page.locator('.handset').getByRole('button', { name: `Use ${newest}` }).click();
+  const newest = await page.evaluate(
+    async () => (await (await fetch('/demo/messages')).json()).items.at(-1).text.match(/\d{6}/)[0],
+  );
+  await page
+    .locator('.handset')
+    .getByRole('button', { name: `Use ${newest}` })
+    .click();
   assert.equal(await field.inputValue(), newest);
 }

@@ -24,7 +24,9 @@ function ask(path, headers = {}, method = 'GET') {
     const { port } = new URL(shop.url);
     request({ host: '127.0.0.1', port, path, method, headers }, (answer) => {
       let body = '';
-      answer.on('data', (part) => (body += part)).on('end', () => resolve({ status: answer.statusCode, headers: answer.headers, body }));
+      answer
+        .on('data', (part) => (body += part))
+        .on('end', () => resolve({ status: answer.statusCode, headers: answer.headers, body }));
     })
       .on('error', reject)
       .end();
@@ -46,7 +48,10 @@ async function login(client_id = 'corner-shop-refresh') {
 test('every answer has the security headers, and no page allows what is inline', async () => {
   for (const path of ['/', '/costs', '/js/main.js', '/api/orders', '/nothing']) {
     const { headers } = await ask(path);
-    assert.match(headers['content-security-policy'], /^default-src 'none'; script-src 'self'; style-src 'self';.*frame-ancestors 'none'$/);
+    assert.match(
+      headers['content-security-policy'],
+      /^default-src 'none'; script-src 'self'; style-src 'self';.*frame-ancestors 'none'$/,
+    );
     assert.ok(!headers['content-security-policy'].includes('unsafe'));
     assert.equal(headers['x-content-type-options'], 'nosniff');
     assert.equal(headers['referrer-policy'], 'no-referrer');
@@ -54,7 +59,15 @@ test('every answer has the security headers, and no page allows what is inline',
 });
 
 test('only what is on the list is served', async () => {
-  for (const path of ['/server/app.js', '/public/index.html', '/../server/app.js', '/js/../../server/app.js', '/js/%2e%2e/app.js', '/book/../../README.md', '/package.json']) {
+  for (const path of [
+    '/server/app.js',
+    '/public/index.html',
+    '/../server/app.js',
+    '/js/../../server/app.js',
+    '/js/%2e%2e/app.js',
+    '/book/../../README.md',
+    '/package.json',
+  ]) {
     const { status, body } = await ask(path);
     assert.equal(status, 404, path);
     assert.equal(JSON.parse(body).error, 'not_found');
@@ -83,7 +96,8 @@ test('protected calls: who has no token, what is no JSON, what is too large', as
   assert.equal((await nobody.json()).error, 'unauthorized');
 
   const authorization = `Bearer ${await login()}`;
-  const post = (body, type = 'application/json') => fetch(`${shop.url}/api/orders`, { method: 'POST', headers: { authorization, 'content-type': type }, body });
+  const post = (body, type = 'application/json') =>
+    fetch(`${shop.url}/api/orders`, { method: 'POST', headers: { authorization, 'content-type': type }, body });
   assert.equal((await post('{"item":"Tea","cents":250}')).status, 201);
   assert.equal((await post('item=Tea&cents=250', 'application/x-www-form-urlencoded')).status, 415);
   assert.equal((await post('{')).status, 400);
@@ -112,13 +126,23 @@ test('registering again changes nothing, and another port corrects it', async (t
     const headers = { authorization: `Basic ${Buffer.from(`${client_id}:${client_secret}`).toString('base64')}` };
     const body = new URLSearchParams({ grant_type: 'client_credentials', scope: 'reseal:admin' });
     const { access_token } = await (await fetch(`${issuer}/oauth/token`, { method: 'POST', headers, body })).json();
-    return (await fetch(`${issuer}/v1/admin/clients/corner-shop-cookie`, { headers: { authorization: `Bearer ${access_token}` } })).json();
+    return (
+      await fetch(`${issuer}/v1/admin/clients/corner-shop-cookie`, {
+        headers: { authorization: `Bearer ${access_token}` },
+      })
+    ).json();
   };
   const first = await client();
   assert.deepEqual(first.audience, [shop.url]);
-  await fetch(`${issuer}/dev/clock`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"advance":10}' });
+  await fetch(`${issuer}/dev/clock`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: '{"advance":10}',
+  });
   const port = Number(new URL(shop.url).port);
-  await assert.rejects(createApp({ issuer, service: dev.clients.service, demo: dev.user, port }), { code: 'EADDRINUSE' });
+  await assert.rejects(createApp({ issuer, service: dev.clients.service, demo: dev.user, port }), {
+    code: 'EADDRINUSE',
+  });
   const again = await createApp({ issuer, service: dev.clients.service, demo: dev.user, port: 0 });
   t.after(() => again.close());
   const corrected = await client();
@@ -127,8 +151,17 @@ test('registering again changes nothing, and another port corrects it', async (t
   assert.ok(corrected.updated_at >= first.updated_at + 10);
   await again.close();
 
-  await fetch(`${issuer}/dev/clock`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"advance":10}' });
-  const same = await createApp({ issuer, service: dev.clients.service, demo: dev.user, port: Number(new URL(again.url).port) });
+  await fetch(`${issuer}/dev/clock`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: '{"advance":10}',
+  });
+  const same = await createApp({
+    issuer,
+    service: dev.clients.service,
+    demo: dev.user,
+    port: Number(new URL(again.url).port),
+  });
   await same.close();
   assert.equal((await client()).updated_at, corrected.updated_at);
 });
@@ -146,7 +179,10 @@ test('without development mode there is no phone and no clock to move', async (t
 function start(env) {
   return new Promise((resolve) => {
     const main = fileURLToPath(new URL('../server/main.js', import.meta.url));
-    const child = spawn(process.execPath, [main], { env: { ...process.env, PORT: '0', ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [main], {
+      env: { ...process.env, PORT: '0', ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     let text = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (part) => (text += part));
     child.on('close', (code) => resolve({ code, text }));
@@ -206,7 +242,16 @@ test('orders are bounded, and each user has his own', () => {
   assert.equal(orders.of('two').length, 2);
   assert.equal(orders.refund('two', 99), null);
   assert.equal(orders.refund('two', 1).refunded, true);
-  for (const body of [null, 'x', {}, { item: ' ', cents: 1 }, { item: 'x', cents: -1 }, { item: 'x', cents: '1' }, { item: 'x'.repeat(81), cents: 1 }]) assert.equal(orders.add('one', body), null);
+  for (const body of [
+    null,
+    'x',
+    {},
+    { item: ' ', cents: 1 },
+    { item: 'x', cents: -1 },
+    { item: 'x', cents: '1' },
+    { item: 'x'.repeat(81), cents: 1 },
+  ])
+    assert.equal(orders.add('one', body), null);
   for (let i = 0; i < 1000; i++) orders.of(`user ${i}`);
   assert.equal(orders.of('one').length, 2, 'who has not ordered for longest is forgotten');
 });

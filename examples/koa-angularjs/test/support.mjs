@@ -17,7 +17,9 @@ const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/go
 export async function startAuthority() {
   const folder = await mkdtemp(join(tmpdir(), 'reseal-shop-'));
   const data = join(folder, 'data');
-  const child = spawn(BINARY, ['serve', '--dev', '--listen', '127.0.0.1:0', '--data', data], { stdio: ['ignore', 'pipe', 'ignore'] });
+  const child = spawn(BINARY, ['serve', '--dev', '--listen', '127.0.0.1:0', '--data', data], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
   const gone = new Promise((resolve) => child.once('exit', resolve));
   const first = await new Promise((resolve, reject) => {
     createInterface({ input: child.stdout }).once('line', resolve);
@@ -41,10 +43,12 @@ export async function startAuthority() {
 export async function startShop() {
   const authority = await startAuthority();
   const { issuer, dev } = authority;
-  const shop = await createApp({ issuer, service: dev.clients.service, demo: dev.user, port: 0 }).catch(async (error) => {
-    await authority.stop();
-    throw error;
-  });
+  const shop = await createApp({ issuer, service: dev.clients.service, demo: dev.user, port: 0 }).catch(
+    async (error) => {
+      await authority.stop();
+      throw error;
+    },
+  );
   const errors = [];
   shop.app.on('error', (error) => errors.push(error));
   return {
@@ -57,7 +61,15 @@ export async function startShop() {
 }
 
 export function startBrowser() {
-  const args = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+  const args = [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+  ];
   return chromium.launch({ executablePath: CHROMIUM, args });
 }
 
@@ -76,7 +88,11 @@ export async function startPerson(browser, shop, options = {}) {
       page.on('pageerror', (error) => complaints.push(String(error)));
       page.on('console', (message) => {
         // The browser logs each answer with 4xx or 503; those are part of the game.
-        if (['error', 'warning'].includes(message.type()) && !/the server responded with a status of (4|503)/.test(message.text())) complaints.push(message.text());
+        if (
+          ['error', 'warning'].includes(message.type()) &&
+          !/the server responded with a status of (4|503)/.test(message.text())
+        )
+          complaints.push(message.text());
       });
       await page.goto(`${shop.url}${path}`);
       return page;
@@ -86,5 +102,10 @@ export async function startPerson(browser, shop, options = {}) {
 
 /** Saves what a person would see, where `RESEAL_SHOTS` names a folder. */
 export async function shot(page, name) {
-  if (process.env.RESEAL_SHOTS) await page.screenshot({ path: join(process.env.RESEAL_SHOTS, `${name}.png`), fullPage: true, animations: 'disabled' });
+  if (process.env.RESEAL_SHOTS)
+    await page.screenshot({
+      path: join(process.env.RESEAL_SHOTS, `${name}.png`),
+      fullPage: true,
+      animations: 'disabled',
+    });
 }

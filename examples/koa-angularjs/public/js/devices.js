@@ -11,9 +11,17 @@ export function DevicesController($rootScope, reseal, me, time, work) {
     if (!reseal.user) return;
     try {
       const items = await reseal.sessions.list();
-      items.sort((/** @type {any} */ a, /** @type {any} */ b) => Number(b.current) - Number(a.current) || b.started_at - a.started_at);
+      items.sort(
+        (/** @type {any} */ a, /** @type {any} */ b) =>
+          Number(b.current) - Number(a.current) || b.started_at - a.started_at,
+      );
       vm.items = items.map((/** @type {any} */ each) => ({
-        ...{ id: each.id, current: each.current, way: each.client.replace(/^Corner Shop, /, ''), device: device(each.user_agent) },
+        ...{
+          id: each.id,
+          current: each.current,
+          way: each.client.replace(/^Corner Shop, /, ''),
+          device: device(each.user_agent),
+        },
         ...{ since: clock(each.started_at, time.now()), exact: exact(each.started_at), acr: each.acr },
       }));
     } catch (error) {
@@ -21,7 +29,8 @@ export function DevicesController($rootScope, reseal, me, time, work) {
     }
     $rootScope.$applyAsync();
   };
-  vm.end = (/** @type {{ id: string }} */ { id }) => run(() => reseal.sessions.end(id), 'That session is ended; its next call is refused.');
+  vm.end = (/** @type {{ id: string }} */ { id }) =>
+    run(() => reseal.sessions.end(id), 'That session is ended; its next call is refused.');
   vm.endOthers = () => run(() => reseal.sessions.endOthers(), 'All others are ended.');
 
   const run = async (/** @type {() => Promise<void>} */ act, /** @type {string} */ done) => {

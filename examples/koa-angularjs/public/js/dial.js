@@ -60,11 +60,16 @@ export const sessionDial = {
 export function faceOf({ user, info, expiresAt }, before) {
   if (!user || !info) return before;
   const whole = { from: info.started_at, to: info.expires_at };
-  const token = user.exp && user.iat ? { from: user.iat, to: user.exp, ...(user.renew_at && { due: user.renew_at }) } : undefined;
+  const token =
+    user.exp && user.iat ? { from: user.iat, to: user.exp, ...(user.renew_at && { due: user.renew_at }) } : undefined;
   if (info.idle_expires_at === undefined) return { whole, ...(token && { token }) };
   const to = Math.min(expiresAt ?? info.idle_expires_at, info.expires_at);
   // A cookie's half-life is known, and so its whole; with a token the idle time began when the token did.
-  const from = token ? token.from : info.renew_at ? 2 * info.renew_at - info.idle_expires_at : (before.idle?.from ?? info.started_at);
+  const from = token
+    ? token.from
+    : info.renew_at
+      ? 2 * info.renew_at - info.idle_expires_at
+      : (before.idle?.from ?? info.started_at);
   const idle = { from, to, ...(!token && info.renew_at && { due: info.renew_at }) };
   return { whole, idle, ...(token && { token }) };
 }
@@ -79,7 +84,9 @@ export function describe(face, now) {
   else if (due !== undefined) parts.push(now < due ? `can renew in ${span(due - now)}` : 'renews with the next call');
   else if (face.token && face.token.to !== face.whole.to) parts.push(`token good for ${span(face.token.to - now)}`);
   const unused = face.idle && face.idle.to < face.whole.to;
-  parts.push(`signs out at ${clock(unused && face.idle ? face.idle.to : face.whole.to, now)}${unused ? ' if unused' : ''}`);
+  parts.push(
+    `signs out at ${clock(unused && face.idle ? face.idle.to : face.whole.to, now)}${unused ? ' if unused' : ''}`,
+  );
   const text = parts.join(', ');
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }

@@ -27,16 +27,25 @@ export function keepJournal($rootScope, reseal, journal, time, choice) {
   const changed = (/** @type {Record<string, unknown>} */ user, /** @type {Record<string, unknown>} */ previous) => {
     const names = changes(previous, user).filter((name) => !['rev', 'revision', 'auth_time'].includes(name));
     const told = names.map((name) => `${name} ${brief(previous[name])} → ${brief(user[name])}`);
-    journal.say(`New ${choice.kind === 'cookie' ? 'record' : 'payload'}: ${told.join('; ') || 'the revision'}.`, 'good');
+    journal.say(
+      `New ${choice.kind === 'cookie' ? 'record' : 'payload'}: ${told.join('; ') || 'the revision'}.`,
+      'good',
+    );
   };
   $rootScope.$on('reseal:claims', (_, { user, previous }) => changed(user, previous));
   // With a cookie the session does not hear of what is changed elsewhere; the shop does.
   $rootScope.$on('shop:seen', (_, { user, previous }) => {
     if (previous && user.rev > previous.rev && reseal.user?.revision < user.rev) changed(user, previous);
   });
-  $rootScope.$on('reseal:renewed', (_, { expiresAt }) => journal.say(`Renewed. Signed in until ${until(expiresAt)}.`, 'good'));
-  $rootScope.$on('reseal:expiring', (_, { expiresAt }) => journal.say(`The session ends at ${until(expiresAt)} unless it is used.`, 'bad'));
-  $rootScope.$on('reseal:signedout', (_, { reason }) => journal.say(`Signed out. ${why(reason)}`, reason === 'signed_out' ? 'plain' : 'bad'));
+  $rootScope.$on('reseal:renewed', (_, { expiresAt }) =>
+    journal.say(`Renewed. Signed in until ${until(expiresAt)}.`, 'good'),
+  );
+  $rootScope.$on('reseal:expiring', (_, { expiresAt }) =>
+    journal.say(`The session ends at ${until(expiresAt)} unless it is used.`, 'bad'),
+  );
+  $rootScope.$on('reseal:signedout', (_, { reason }) =>
+    journal.say(`Signed out. ${why(reason)}`, reason === 'signed_out' ? 'plain' : 'bad'),
+  );
 }
 keepJournal.$inject = ['$rootScope', 'reseal', 'journal', 'time', 'choice'];
 

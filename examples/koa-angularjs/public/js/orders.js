@@ -34,7 +34,10 @@ export function OrdersController($http, $rootScope, reseal, me, settings, stepUp
         return `Refunded: ${data.item}.`;
       } catch (error) {
         if (problem(error).code !== 'insufficient_user_authentication') throw error;
-        if (!me.user?.phone_number_verified) throw { data: { error_description: 'A refund needs a second factor. Turn on your phone first, on this page.' } };
+        if (!me.user?.phone_number_verified)
+          throw {
+            data: { error_description: 'A refund needs a second factor. Turn on your phone first, on this page.' },
+          };
         stepUp.ask(settings.demo?.username ?? '', () => vm.refund(order));
         return 'This login has no second factor: 401, and why. Log in again with it.';
       }

@@ -4,7 +4,10 @@ import { exactClock, problem } from './words.js';
 
 /** The text messages that the authority's development mode did not send. */
 export function messagesService($http, $interval, $document, $rootScope, time, settings) {
-  const messages = { /** Newest first. @type {{ key: string, text: string, to: string, time: string, code: string }[]} */ items: [], look };
+  const messages = {
+    /** Newest first. @type {{ key: string, text: string, to: string, time: string, code: string }[]} */ items: [],
+    look,
+  };
   let busy = false;
 
   async function look() {
@@ -34,7 +37,15 @@ export function PhoneController($rootScope, $timeout, reseal, me, messages, sett
   const vm = this;
   [vm.me, vm.messages] = [me, messages];
   vm.number = '+4915112345678';
-  const start = () => ([vm.challenge, vm.code, vm.says, vm.mood, vm.askPassword, vm.recoveryCodes] = [null, '', '', 'plain', false, null]);
+  const start = () =>
+    ([vm.challenge, vm.code, vm.says, vm.mood, vm.askPassword, vm.recoveryCodes] = [
+      null,
+      '',
+      '',
+      'plain',
+      false,
+      null,
+    ]);
   start();
   vm.password = settings.demo?.password ?? '';
   const proof = () => (vm.askPassword ? { current_password: vm.password } : {});
@@ -50,7 +61,10 @@ export function PhoneController($rootScope, $timeout, reseal, me, messages, sett
 
   vm.verify = () =>
     run(async () => {
-      const { recovery_codes } = await reseal.call('POST', '/v1/me/phone/verify', { challenge: vm.challenge, code: vm.code.trim() });
+      const { recovery_codes } = await reseal.call('POST', '/v1/me/phone/verify', {
+        challenge: vm.challenge,
+        code: vm.code.trim(),
+      });
       [vm.challenge, vm.code, vm.recoveryCodes] = [null, '', recovery_codes];
       return 'It is on. Look at the payload: the number came in this very answer.';
     });
@@ -77,7 +91,8 @@ export function PhoneController($rootScope, $timeout, reseal, me, messages, sett
       return 'Your login is older than five minutes. Say your password, and try again.';
     });
 
-  const focus = (/** @type {string} */ name) => $timeout(() => /** @type {HTMLElement | null} */ (document.querySelector(`#phone [name=${name}]`))?.focus());
+  const focus = (/** @type {string} */ name) =>
+    $timeout(() => /** @type {HTMLElement | null} */ (document.querySelector(`#phone [name=${name}]`))?.focus());
   $rootScope.$on('reseal:signedout', start);
 }
 PhoneController.$inject = ['$rootScope', '$timeout', 'reseal', 'me', 'messages', 'settings', 'work'];

@@ -14,7 +14,10 @@ export const signIn = {
       this.demo = settings.demo;
       this.messages = messages;
       this.focus = (/** @type {string} */ name) => $timeout(() => $element[0].querySelector(`[name=${name}]`)?.focus());
-      $scope.$on('$destroy', $rootScope.$on('shop:code', (_, code) => this.take(code)));
+      $scope.$on(
+        '$destroy',
+        $rootScope.$on('shop:code', (_, code) => this.take(code)),
+      );
       this.reset();
     }
 

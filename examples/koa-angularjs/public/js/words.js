@@ -24,7 +24,11 @@ export const exactClock = (at) =>
   new Date(at * 1000).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 
 /** For a hover: "2026-11-25 08:03:12 UTC". @param {number} at */
-export const exact = (at) => new Date(at * 1000).toISOString().replace('T', ' ').replace(/\.\d+Z$/, ' UTC');
+export const exact = (at) =>
+  new Date(at * 1000)
+    .toISOString()
+    .replace('T', ' ')
+    .replace(/\.\d+Z$/, ' UTC');
 
 /** @param {number} cents */
 export const money = (cents) => (cents / 100).toLocaleString([], { style: 'currency', currency: 'EUR' });
@@ -91,4 +95,5 @@ export function changes(before, after) {
 const EACH = new Set(['iat', 'exp', 'jti', 'renew_at', 'nbf', 'updated_at']);
 
 /** A value for one line. @param {unknown} value */
-export const brief = (value) => (value === null || value === undefined ? 'none' : typeof value === 'string' ? value : JSON.stringify(value));
+export const brief = (value) =>
+  value === null || value === undefined ? 'none' : typeof value === 'string' ? value : JSON.stringify(value);
