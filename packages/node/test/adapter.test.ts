@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, get, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+import { connect as connectHttp2, createServer as createHttp2Server } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { describe, test } from 'node:test';
 import { beforeHead, cookieIn, excepts, putHeaders, type Exceptions } from '../src/adapter/index.js';
@@ -71,6 +72,24 @@ describe('before the head', () => {
       res.end();
     });
     assert.deepEqual(called, ['second', 'first']);
+  });
+
+  test('over HTTP/2', async () => {
+    const server = createHttp2Server((_, res) => {
+      put(res as unknown as ServerResponse);
+      res.setHeader('cache-control', 'public');
+      res.end('x');
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const client = connectHttp2(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    try {
+      const [headers] = (await once(client.request({ ':path': '/' }), 'response')) as [Record<string, unknown>];
+      assert.equal(headers['renewed-access-token'], 'a.b.c');
+      assert.equal(headers['cache-control'], 'no-store');
+    } finally {
+      client.destroy();
+      server.close();
+    }
   });
 
   test('after the head it is too late, and said so', async () => {
