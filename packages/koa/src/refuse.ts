@@ -4,14 +4,26 @@ import { Refusal } from '@reseal/node';
 import type { Context } from 'koa';
 
 /** What koa-jwt's errors have besides, for handlers that were written for it. */
-type LikeKoaJwt = Refusal & { originalError?: unknown };
+type LikeKoaJwt = Refusal & { originalError?: Error };
 
-/** Adds what was wrong: for handlers, and with `debug` for the client. */
+/** Adds what was wrong with a token: for handlers, and with `debug` for the client. */
 export function explain(refusal: LikeKoaJwt, debug: boolean | undefined): void {
   const { cause } = refusal;
-  if (cause === undefined) return;
-  refusal.originalError = cause;
-  if (debug && cause instanceof Error) refusal.message = cause.message;
+  if (!(cause instanceof Error)) return;
+  if (debug) refusal.message = cause.message;
+  const { kind } = cause as { kind?: string };
+  // Where there is no token there is no such error.
+  if (kind !== 'missing' && kind !== 'malformed') refusal.originalError = named(cause, kind);
+}
+
+/** Handlers that were written for koa-jwt go by the names of jsonwebtoken's errors. */
+function named(cause: Error, kind: string | undefined): Error {
+  if (kind !== 'expired' && kind !== 'invalid') return cause;
+  // What the function threw that was to find the key.
+  if (cause.cause instanceof Error) return cause.cause;
+  const error = new Error(cause.message, { cause });
+  error.name = kind === 'expired' ? 'TokenExpiredError' : 'JsonWebTokenError';
+  return error;
 }
 
 /** Throws on. Where nobody handles it on the way, Koa's last resort answers in JSON, as the authority does. */

@@ -103,9 +103,13 @@ function admission<Claims extends object>(guard: Guard<Claims>, options: Session
     const show = () => {
       state[key] = admitted.claims;
       if (tokenKey !== undefined) state[tokenKey] = admitted.token;
+      return admitted.claims;
     };
-    show();
-    state['session'] = showing(admitted, show);
+    let shown = show();
+    state['session'] = onReseal(admitted, () => {
+      // What a handler has put in their place is his.
+      if (state[key] === shown) shown = show();
+    });
     if (state['jwtOriginalError'] !== undefined) delete state['jwtOriginalError'];
     carry(ctx.res, admitted, inCookie ? (token) => putCookie(ctx, options, token) : undefined);
   };
@@ -124,12 +128,12 @@ function presented<Claims extends object>(ctx: Context, options: SessionOptions<
   return { request, inCookie: inCookie && request.token !== undefined };
 }
 
-/** Shows the new claims where the old ones were, too, once they are there. */
-function showing<Claims extends object>(admitted: RequestSession<Claims>, show: () => void): RequestSession<Claims> {
+/** Calls `done` whenever there are new claims. */
+function onReseal<Claims extends object>(admitted: RequestSession<Claims>, done: () => void): RequestSession<Claims> {
   const reseal = admitted.reseal.bind(admitted);
   admitted.reseal = async () => {
     const claims = await reseal();
-    if (claims !== null) show();
+    if (claims !== null) done();
     return claims;
   };
   return admitted;

@@ -96,6 +96,7 @@ async function routes(ctx: Koa.Context, next: Koa.Next) {
       return;
     case '/rename': {
       await authority.admin('PATCH', `/users/${ctx.state.user.sub}`, { name: ctx.query.name });
+      if (ctx.query.own) ctx.state.user = { sub: ctx.state.user.sub, name: 'of the handler' };
       const claims = await ctx.state.session.reseal();
       ctx.body = { claims: claims?.name ?? null, user: ctx.state.user.name };
       if (ctx.query.fail) throw new Error('after the change');

@@ -46,6 +46,8 @@ interface Case {
   status: number;
   /** Status of ours where it is another one on purpose. */
   ours?: number;
+  /** Name of our `originalError`, where it is another one. */
+  original?: string;
 }
 
 const bearer = (token: string) => ({ Authorization: `Bearer ${token}` });
@@ -105,7 +107,19 @@ const CASES: Case[] = [
     token: hs(ada, { kid: 'k1' }),
     status: 200,
   },
-  { name: 'a function with garbage', options: { secret: async () => SECRET }, token: 'garbage', status: 401 },
+  {
+    name: 'a function with garbage',
+    options: { secret: async () => SECRET },
+    token: 'garbage',
+    status: 401,
+    original: 'JsonWebTokenError',
+  },
+  {
+    name: 'a function that fails',
+    options: { secret: () => Promise.reject(new RangeError('no such key')) },
+    token: good,
+    status: 401,
+  },
   { name: 'a public key', options: { secret: publicPem }, token: rs(ada), status: 200 },
   { name: 'a public key object', options: { secret: rsa.publicKey }, token: rs(ada), status: 200 },
   {
@@ -240,6 +254,9 @@ async function through(
   return seen;
 }
 
+/** Handlers go by it. One of its names is only for tokens that are not good yet: with us they are not good. */
+const nameOf = ({ error }: Seen) => error?.originalError?.name.replace('NotBeforeError', 'JsonWebTokenError');
+
 const made: { close(): Promise<void> }[] = [];
 const ours: Make = ((options: SessionOptions) => {
   const middleware = session(options);
@@ -272,8 +289,7 @@ for (const [name, App] of [
         // What error handlers look at.
         assert.equal(mine.error?.status, one.ours ?? theirs.error?.status);
         assert.equal(mine.error?.expose, theirs.error && true);
-        if (one.ours === undefined && theirs.error?.originalError)
-          assert.ok(mine.error?.originalError instanceof Error);
+        if (one.ours === undefined) assert.equal(nameOf(mine), one.original ?? nameOf(theirs));
       });
     }
   });

@@ -172,7 +172,10 @@ for (const [name, App] of VERSIONS) {
           const reply = await service.send('/rename?name=Grace', { token: access_token });
           assert.deepEqual(reply.json, { claims: 'Grace', user: 'Grace' });
           const renewed = renewedOf(reply) as string;
-          assert.equal((await service.send('/me', { token: renewed })).json.name, 'Grace');
+          const own = await service.send('/rename?name=Ada&own=1', { token: renewed });
+          assert.deepEqual(own.json, { claims: 'Ada', user: 'of the handler' });
+          // The older one is as good: it is renewed on the way.
+          assert.equal((await service.send('/me', { token: renewed })).json.name, 'Ada');
           const failed = await service.send('/rename?name=Hopper&fail=1', { token: renewed });
           assert.equal(failed.status, 500);
           assert.equal((await service.send('/me', { token: renewedOf(failed) as string })).json.name, 'Hopper');
