@@ -54,7 +54,10 @@ export function makeInterceptor({ $q, session, base, isTemplate, sendAgain }: Su
     for (const name of Object.keys(sent.prepared.headers)) delete config.headers?.[name];
     // Without a status there was no answer: network, timeout, cancelled.
     if (response.status <= 0) return otherwise();
-    return $q.when(session.settle(sent.prepared, answerOf(response), false)).then((renewed) => {
+    const told = $q.when(tell(sent.prepared, response, false));
+    // What came with an answer is there at once; what a 401 starts may take its time.
+    const wait = response.status === 401 ? withinTime(told, config, sent.deadline) : told;
+    return wait.then((renewed) => {
       if (!renewed) return otherwise();
       return again<T>({ ...config }, config, sent.deadline).then((second) => second ?? otherwise());
     });
@@ -69,16 +72,21 @@ export function makeInterceptor({ $q, session, base, isTemplate, sendAgain }: Su
     return prepare(copy, deadline).then((prepared) => {
       if (!prepared) return undefined;
       if (deadline !== Infinity) copy.timeout = Math.max(1, deadline - now());
-      const tell = (response: IHttpResponse<unknown>) => {
+      const tellLast = (response: IHttpResponse<unknown>) => {
         // Interceptors of the app know the request by this object.
         response.config = original;
-        return $q.when(response.status > 0 ? session.settle(prepared, answerOf(response), true) : false);
+        return $q.when(response.status > 0 ? tell(prepared, response, true) : false);
       };
       return sendAgain()<T>(copy).then(
-        (response) => tell(response).then(() => response),
-        (failure) => tell(failure).then(() => $q.reject(failure)),
+        (response) => tellLast(response).then(() => response),
+        (failure) => tellLast(failure).then(() => $q.reject(failure)),
       );
     });
+  }
+
+  /** A storage that fails must not cost the answer. */
+  function tell(sent: Prepared, response: IHttpResponse<unknown>, retried: boolean): Promise<boolean> {
+    return session.settle(sent, answerOf(response), retried).catch(() => false);
   }
 
   /** Adds the credential to `config`. Rejects in the shape of a response, at the latest when the request's time is over. */

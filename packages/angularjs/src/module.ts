@@ -76,13 +76,17 @@ function addInterceptor($httpProvider: Angular.IHttpProvider, $provide: Angular.
 
   /** An `$http` with all of the app's settings, on which a request goes out again that has been through the interceptors. */
   function withoutInterceptors($injector: Angular.auto.IInjectorService): Angular.IHttpService {
+    const $http = $injector.get<Angular.IHttpService>('$http');
+    const cache = $injector.get<Angular.ICacheFactoryService>('$cacheFactory').get('$http');
     const { interceptors } = $httpProvider;
     // `$http` reads the list when it is made.
     const all = interceptors.splice(0);
     try {
-      const again: Angular.IHttpService & { pendingRequests: unknown } = $injector.invoke(make, $httpProvider);
-      again.pendingRequests = $injector.get<Angular.IHttpService>('$http').pendingRequests;
-      return again;
+      const again: Angular.IHttpService = $injector.invoke(make, $httpProvider, { $cacheFactory: () => cache });
+      return Object.assign(again, { pendingRequests: $http.pendingRequests });
+    } catch {
+      // A module before ours has decorated `$http`, so that there can be but one: then the others see a request twice.
+      return Object.assign((config: Angular.IRequestConfig) => $http({ ...config, reseal: false }), $http);
     } finally {
       interceptors.push(...all);
     }

@@ -70,5 +70,5 @@ async function requireSignedIn<User extends object>(
   const { user } = session;
   if (user !== null) return user;
   const reason = whyEnded();
-  throw new ResealError('signed_out', { message: 'nobody is signed in', ...(reason ? { reason } : {}) });
+  throw new ResealError('signed_out', 'Nobody is signed in.', reason ? { reason } : {});
 }
