@@ -10,7 +10,15 @@ export interface Log {
 /** Warnings by the console unless told otherwise. `monotonic` tells milliseconds. */
 export function createLog(to: Logger | undefined, monotonic: () => number): Log {
   const told = new Map<string, { at: number; held: number }>();
-  const logger = to ?? { warn: (message: string) => console.warn(message) };
+  const logger: Logger = to ?? { warn: (message: string) => console.warn(message) };
+  /** A logger that fails must not end what runs in the background. */
+  const tell = (level: 'warn' | 'info', message: string): void => {
+    try {
+      logger[level]?.(`reseal: ${message}`);
+    } catch {
+      // There is nobody to tell.
+    }
+  };
   return {
     warn(about, message) {
       const last = told.get(about);
@@ -21,9 +29,9 @@ export function createLog(to: Logger | undefined, monotonic: () => number): Log 
       }
       const held = last !== undefined && last.held > 0 ? ` (and ${last.held} times since the last line)` : '';
       told.set(about, { at: now, held: 0 });
-      logger.warn(`reseal: ${message}${held}`);
+      tell('warn', message + held);
     },
-    info: (message) => logger.info?.(`reseal: ${message}`),
+    info: (message) => tell('info', message),
   };
 }
 

@@ -80,8 +80,11 @@ export class GuardedSession<Claims extends object = StandardClaims> implements R
       throw refusalOf(error, this.#context.realm);
     }
     if (newer === undefined) return null;
-    this.#held = newer;
-    this.#claims = undefined;
+    // Of two that were asked for at the same time the one that knows more stays.
+    if (newer !== this.#held && !isOlder(newer, this.#held)) {
+      this.#held = newer;
+      this.#claims = undefined;
+    }
     return this.claims;
   }
 
@@ -129,6 +132,12 @@ export class GuardedSession<Claims extends object = StandardClaims> implements R
   [inspect.custom](): unknown {
     return { ...this.toJSON(), token: '(hidden)' };
   }
+}
+
+/** Access tokens of one session are ordered by `rev`, `iat` and `exp`. */
+function isOlder({ token: { registered: a } }: Held, { token: { registered: b } }: Held): boolean {
+  const differences = [(a.rev ?? 0) - (b.rev ?? 0), (a.iat ?? 0) - (b.iat ?? 0), (a.exp ?? 0) - (b.exp ?? 0)];
+  return (differences.find((difference) => difference !== 0) ?? 0) < 0;
 }
 
 /** The words of a setting; of an empty one a word that no token has, or it would ask for nothing. */

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { PassThrough } from 'node:stream';
 import { describe, test } from 'node:test';
 import { backoff, slowBackoff } from '../src/feed/backoff.js';
+import { createReader } from '../src/feed/connection.js';
 import { decode, formatPosition, parsePosition } from '../src/feed/message.js';
 import { createSseParser, MAX_DATA_LENGTH, TOO_LONG, type Message } from '../src/feed/sse.js';
 import { Guard } from '../src/index.js';
@@ -196,6 +198,56 @@ function scriptFeed(issuer: Issuer) {
     id: (seq: number) => `${epoch}.${seq}`,
   };
 }
+
+describe('a connection', () => {
+  const opened = (status = 200, type = 'text/event-stream; charset=utf-8') => {
+    const stream = new PassThrough();
+    return Object.assign(stream, { statusCode: status, headers: { 'content-type': type } });
+  };
+  const connect = (stream: PassThrough, silence = 60_000) => {
+    const authority = { open: async () => stream as unknown as IncomingMessage, forgetToken: () => {} };
+    const taken: string[] = [];
+    const reader = createReader(authority, { connected: () => {}, take: ({ is }) => void taken.push(is) }, silence);
+    return { end: reader.connect(), taken, reader };
+  };
+
+  test('silence ends it, and comments and half messages are silence', async () => {
+    const stream = opened();
+    const { end } = connect(stream, 100);
+    const noise = setInterval(() => stream.write(': ping\n\nevent: unknown\ndata: x\n\ndata: never'), 10);
+    assert.deepEqual(await end, { how: 'broken', why: 'nothing was heard for too long' });
+    clearInterval(noise);
+    assert.equal(stream.destroyed, true);
+  });
+
+  test('how it ends', async () => {
+    const { end, taken } = connect(opened().end('event: heartbeat\ndata: {"seq":1,"now":2}\n\n'));
+    assert.deepEqual([await end, taken], [{ how: 'orderly' }, ['heartbeat']]);
+    const how = async (stream: PassThrough) => (await connect(stream).end).how;
+    assert.equal(await how(opened(401)), 'unauthorized');
+    assert.equal(await how(opened(403)), 'forbidden');
+    for (const [status, type] of [
+      [200, 'text/html'],
+      [400, 'text/event-stream'],
+      [503, ''],
+      [302, ''],
+    ] as const)
+      assert.equal(await how(opened(status, type)), 'broken');
+    const cut = opened();
+    const { end: ended } = connect(cut);
+    setImmediate(() => cut.destroy(Object.assign(new Error('with an address in it'), { code: 'ECONNRESET' })));
+    assert.deepEqual(await ended, { how: 'broken', why: 'ECONNRESET' });
+  });
+
+  test('nothing of an interrupted connection is taken in', async () => {
+    const stream = opened();
+    const { end, taken, reader } = connect(stream);
+    await new Promise((resolve) => setImmediate(resolve));
+    reader.interrupt({ how: 'start-over', why: 'so' });
+    stream.write('event: caught-up\ndata: {"seq":1}\n\n');
+    assert.deepEqual([await end, taken], [{ how: 'start-over', why: 'so' }, []]);
+  });
+});
 
 describe('reading a feed', () => {
   const follow = async (

@@ -27,9 +27,12 @@ if (given !== undefined) {
       const { access_token: token } = await authority.login(await authority.client('web'), sub);
       for (const wait of ['nothing', 'ready', 'admit']) {
         const { issuer, service: client } = authority;
-        const env = { ...process.env, RESEAL_CHILD: JSON.stringify({ issuer, client, token, wait }) };
+        const env: NodeJS.ProcessEnv = {
+          ...process.env,
+          RESEAL_CHILD: JSON.stringify({ issuer, client, token, wait }),
+        };
         // Not as one of the runner's own.
-        delete env['NODE_TEST_CONTEXT'];
+        delete env.NODE_TEST_CONTEXT;
         const child = spawn(process.execPath, [fileURLToPath(import.meta.url)], {
           env,
           stdio: ['ignore', 'pipe', 'inherit'],
