@@ -16,8 +16,7 @@ export type Env = Pick<typeof globalThis, 'fetch' | 'setTimeout' | 'clearTimeout
     >
   >;
 
-export const unavailable = (message = 'The authority cannot be reached.', more?: object) =>
-  new ResealError('unavailable', message, more);
+export const unavailable = (message = 'The authority cannot be reached.') => new ResealError('unavailable', message);
 
 /** Bounds every wait: rejects with `unavailable` after these seconds, and tells the work by its signal. */
 export const within = <T>(env: Env, seconds: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> =>

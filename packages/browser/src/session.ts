@@ -160,7 +160,7 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
   async function refused(reply: Reply, sent: Held | null): Promise<boolean> {
     const verdict = judge(mode, reply.status, reply.body);
     if (verdict === 'superseded') return true;
-    if (verdict === 'away') throw unavailable(toError(reply).message, toError(reply));
+    if (verdict === 'away') throw Object.assign(toError(reply), { code: 'unavailable' });
     const newest = await sync();
     if (newest && newest !== sent) return true;
     const reason = String(reply.body.reason ?? reply.body.error);
@@ -460,8 +460,9 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
     target?.addEventListener?.(event, listener);
     cleanUps.push(() => target?.removeEventListener?.(event, listener));
   }
-  const awake = () => {
+  const awake = ({ type }: Event) => {
     retryAt = 0;
+    if (type === 'online') attempted = -Infinity;
     sync().then(tick, noop);
   };
   listen(env.document, 'visibilitychange', awake);

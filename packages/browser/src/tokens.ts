@@ -33,8 +33,12 @@ const TOKEN_MAX = 16384;
  */
 export function merge(held: Held, offer: Offer): Held {
   if ((offer.session?.id ?? offer.claims?.sid) !== held.session.id) return held;
-  const access = offer.claims && !offer.access_token === !held.access_token && isNewer(offer.claims, held.claims);
   const refresh = offer.refresh_token && (offer.generation ?? 0) > (held.generation ?? 0);
+  const access =
+    offer.claims &&
+    !offer.access_token === !held.access_token &&
+    // Two renewals within a second bring tokens of equal rank.
+    (isNewer(offer.claims, held.claims) || (refresh && !isNewer(held.claims, offer.claims)));
   // Deadlines travel with the tokens of their answer; an answer without a token tells how things are now.
   if (!access && !refresh && (offer.access_token || !offer.session)) return held;
   const next = { ...held, session: offer.session ?? held.session };

@@ -14,7 +14,7 @@ export interface Policy {
   grace: number;
 }
 
-export const POLICIES: Record<string, Policy> = {
+const POLICIES: Record<string, Policy> = {
   sliding: { kind: 'sliding', accessTtl: 1200, idleTtl: 1200, maxTtl: 43200, grace: 10 },
   fixed: { kind: 'fixed', accessTtl: 604800, idleTtl: 604800, maxTtl: 604800, grace: 10 },
   refresh: { kind: 'refresh', accessTtl: 300, idleTtl: 14 * 86400, maxTtl: 90 * 86400, grace: 10 },
@@ -49,6 +49,7 @@ export interface Call {
 const text = (body: unknown) => String(body ?? '');
 
 export class Model {
+  policies = structuredClone(POLICIES);
   rows = new Map<string, Row>();
   record = { sub: 'user-1', name: 'Demo' as string | null, phone_number: null as string | null, revision: 1 };
   /** Every request that reached it, own API included. */
@@ -195,7 +196,7 @@ export class Model {
   }
 
   private login(clientId: string): Response {
-    const row = this.start(POLICIES[clientId]!);
+    const row = this.start(this.policies[clientId]!);
     if (row.policy.kind === 'cookie') this.cookie = row.id;
     return reply(201, this.credential(row, undefined, true));
   }

@@ -134,7 +134,12 @@ export class Tab {
     });
     const tab = this;
     this.env = {
-      fetch: (input: string, init: RequestInit = {}) => options.fetch(this, String(input), init),
+      fetch: async (input: RequestInfo | URL, init: RequestInit = {}) => {
+        if (!(input instanceof Request)) return options.fetch(this, String(input), init);
+        const request = new Request(input, init);
+        const { method, headers } = request;
+        return options.fetch(this, request.url, { method, headers, body: await request.text() });
+      },
       setTimeout: (run: () => void, ms = 0) => world.after(ms, run, this),
       clearTimeout: (timer: unknown) => world.cancel(timer),
       performance: { now: () => world.time - this.started },
