@@ -10,7 +10,13 @@ export function DeskController(reseal, me, journal, choice, work) {
   vm.says = '';
   reseal.ready.then(() => (vm.ready = true));
 
-  vm.renew = () => run(() => reseal.renew());
+  vm.renew = () =>
+    run(async () => {
+      const before = reseal.expiresAt;
+      await reseal.renew();
+      if (choice.kind !== 'refresh' && reseal.expiresAt === before)
+        journal.say('Too early to renew: nothing was written.');
+    });
   vm.signOut = (/** @type {boolean} */ everywhere) => run(() => reseal.signOut({ everywhere }));
 
   const run = (/** @type {() => Promise<void>} */ act) =>

@@ -14,8 +14,11 @@ export function liveService($http, $interval, $document, $rootScope, reseal) {
     beat,
   };
   let busy = false;
+  let again = false;
 
   async function beat() {
+    // Who asks while a call is under way means what comes after it.
+    again = busy;
     if (busy || !reseal.user) return;
     busy = true;
     try {
@@ -29,10 +32,11 @@ export function liveService($http, $interval, $document, $rootScope, reseal) {
     }
     busy = false;
     $rootScope.$applyAsync();
+    if (again) beat();
   }
 
   const wanted = () => live.on && page.visibilityState === 'visible';
-  $interval(() => wanted() && beat(), EVERY, 0, false);
+  $interval(() => wanted() && !busy && beat(), EVERY, 0, false);
   page.addEventListener('visibilitychange', () => wanted() && beat());
   $rootScope.$on('reseal:signedin', () => beat());
   $rootScope.$on('reseal:signedout', () => {

@@ -39,7 +39,7 @@ export function OrdersController($http, $rootScope, reseal, me, settings, stepUp
             data: { error_description: 'A refund needs a second factor. Turn on your phone first, on this page.' },
           };
         stepUp.ask(settings.demo?.username ?? '', () => vm.refund(order));
-        return 'This login has no second factor: 401, and why. Log in again with it.';
+        throw { status: 401, data: { error_description: 'This login has no second factor. Log in again with it.' } };
       }
     });
 

@@ -33,19 +33,12 @@ export function messagesService($http, $interval, $document, $rootScope, time, s
 }
 messagesService.$inject = ['$http', '$interval', '$document', '$rootScope', 'time', 'settings'];
 
-export function PhoneController($rootScope, $timeout, reseal, me, messages, settings, work) {
+export function PhoneController($rootScope, $timeout, reseal, me, live, messages, settings, choice, work) {
   const vm = this;
   [vm.me, vm.messages] = [me, messages];
   vm.number = '+4915112345678';
   const start = () =>
-    ([vm.challenge, vm.code, vm.says, vm.mood, vm.askPassword, vm.recoveryCodes] = [
-      null,
-      '',
-      '',
-      'plain',
-      false,
-      null,
-    ]);
+    Object.assign(vm, { challenge: null, code: '', says: '', mood: 'plain', askPassword: false, recoveryCodes: null });
   start();
   vm.password = settings.demo?.password ?? '';
   const proof = () => (vm.askPassword ? { current_password: vm.password } : {});
@@ -66,15 +59,22 @@ export function PhoneController($rootScope, $timeout, reseal, me, messages, sett
         code: vm.code.trim(),
       });
       [vm.challenge, vm.code, vm.recoveryCodes] = [null, '', recovery_codes];
-      return 'It is on. Look at the payload: the number came in this very answer.';
+      return changed('It is on.', 'the number came in this very answer.');
     });
 
   vm.off = () =>
     run(async () => {
       await reseal.call('DELETE', '/v1/me/phone', vm.askPassword ? proof() : undefined);
       [vm.askPassword, vm.recoveryCodes] = [false, null];
-      return 'It is off, and the number has left the payload.';
+      return changed('It is off.', 'the number has left it with this very answer.');
     });
+
+  // A cookie brings no token, so this page asks the shop what it knows now.
+  const changed = (/** @type {string} */ what, /** @type {string} */ how) => {
+    if (choice.kind !== 'cookie') return `${what} Look at the payload: ${how}`;
+    live.beat();
+    return `${what} The shop knows with its next call.`;
+  };
 
   vm.use = (/** @type {string} */ code) => {
     if (vm.challenge) vm.code = code;
@@ -95,4 +95,4 @@ export function PhoneController($rootScope, $timeout, reseal, me, messages, sett
     $timeout(() => /** @type {HTMLElement | null} */ (document.querySelector(`#phone [name=${name}]`))?.focus());
   $rootScope.$on('reseal:signedout', start);
 }
-PhoneController.$inject = ['$rootScope', '$timeout', 'reseal', 'me', 'messages', 'settings', 'work'];
+PhoneController.$inject = ['$rootScope', '$timeout', 'reseal', 'me', 'live', 'messages', 'settings', 'choice', 'work'];

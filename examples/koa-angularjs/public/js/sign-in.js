@@ -42,6 +42,7 @@ export const signIn = {
 
     login() {
       return this.once(async () => {
+        this.expectMessage();
         const result = await this.reseal.login({ username: this.username, password: this.password });
         if (result.status === 'signed_in') return this.done();
         this.factors = result.factors;
@@ -60,10 +61,22 @@ export const signIn = {
 
     resend() {
       return this.once(async () => {
+        this.expectMessage();
         await this.reseal.resendCode();
         this.messages.look();
         return 'Another code is on its way.';
       });
+    }
+
+    /** From now on only a newer message is the one with the code. */
+    expectMessage() {
+      this.old = this.messages.items[0]?.key;
+    }
+
+    /** The code on the phone, once it is there. */
+    onPhone() {
+      const [newest] = this.messages.items;
+      return newest && newest.key !== this.old ? newest.code : '';
     }
 
     /** @param {string} code read off the phone on the page */
