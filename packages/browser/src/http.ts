@@ -79,10 +79,14 @@ export async function readText({ body }: Response, max: number): Promise<string>
 /** The error that an answer tells of. */
 export function toError({ status, body, header }: Reply): ResealError {
   const { error, error_description, reason, ...details } = body;
-  return new ResealError(typeof error === 'string' ? error : 'unavailable', error_description as string, {
-    status,
-    reason,
-    retryAfter: Number(header('retry-after')) || undefined,
-    details,
-  });
+  return new ResealError(
+    typeof error === 'string' && error !== 'temporarily_unavailable' ? error : 'unavailable',
+    error_description as string,
+    {
+      status,
+      reason,
+      retryAfter: Number(header('retry-after')) || undefined,
+      details,
+    },
+  );
 }

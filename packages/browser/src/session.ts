@@ -74,7 +74,9 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
         listener(detail as never);
       } catch (error) {
         // The listener's own fault is reported like any uncaught one, and stops nothing here.
-        void Promise.reject(error);
+        env.setTimeout(() => {
+          throw error;
+        });
       }
     });
   }

@@ -206,12 +206,15 @@ export class Tab {
   private spread(key: string, value: string | null) {
     for (const other of this.world.tabs) {
       if (other === this) continue;
-      this.world.after(this.world.storageDelay(), () => {
+      const write = () => {
         if (other.dead) return;
         if (value === null) other.local.delete(key);
         else other.local.set(key, value);
-        other.fire('storage', { key });
-      });
+        setImmediate(() => other.fire('storage', { key }));
+      };
+      const delay = this.world.storageDelay();
+      if (delay) this.world.after(delay, write);
+      else write();
     }
   }
 
