@@ -91,6 +91,14 @@ export async function startStage(root: string, files: Record<string, string>): P
   }
 }
 
+/** What somebody might make of a token to have it adopted: newer by all it says, and signed by nobody. */
+export function forge(token: string, claims: object): string {
+  const [header = '', payload = ''] = token.split('.');
+  const said = JSON.parse(Buffer.from(payload, 'base64url').toString()) as { iat: number; exp: number; rev: number };
+  const now = { ...said, iat: said.iat + 100, exp: said.exp + 100, rev: said.rev + 100, ...claims };
+  return `${header}.${Buffer.from(JSON.stringify(now)).toString('base64url')}.AA`;
+}
+
 /** The repository, seen from a bundled test under `packages/NAME/node_modules/.tests`. */
 export const repository = (test: string) => fileURLToPath(new URL('../../../../', test));
 
@@ -119,6 +127,7 @@ function pagesAndApi(issuer: string, files: Record<string, string>, seen: Seen[]
       return response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' }).end(page);
     }
     note(seen, request, path);
+    if (path === '/api/away') return response.writeHead(302, { location: query(request).get('to') ?? '/' }).end();
     if (path === '/template.html')
       return response.writeHead(200, { 'content-type': 'text/html' }).end('<p>{{1 + 1}}</p>');
     const authorization = request.headers.authorization ?? '';
@@ -154,9 +163,17 @@ function elsewhere(seen: Seen[]): http.RequestListener {
     };
     if (request.method === 'OPTIONS') return response.writeHead(204, headers).end();
     note(seen, request, new URL(request.url ?? '/', 'http://local').pathname);
+    const planted = query(request).get('plant');
+    if (planted)
+      Object.assign(headers, {
+        'renewed-access-token': planted,
+        'access-control-expose-headers': 'renewed-access-token',
+      });
     return response.writeHead(200, { ...headers, ...JSON_TYPE }).end('{}');
   };
 }
+
+const query = ({ url = '/' }: http.IncomingMessage) => new URL(url, 'http://local').searchParams;
 
 function note(seen: Seen[], { headers, method = '' }: http.IncomingMessage, path: string): void {
   const { authorization, host = '', cookie } = headers;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { build, type Plugin } from 'esbuild';
 import type { Page } from 'playwright-core';
-import { repository, startStage, type Stage } from '../../tools/stage.js';
+import { forge, repository, startStage, type Stage } from '../../tools/stage.js';
 import type { PageOptions, PageWindow } from './page.js';
 
 declare const window: Window & PageWindow;
@@ -165,6 +165,22 @@ function suite(script: string, zone: boolean): void {
       await shown('nobody');
       await page.close();
     }
+  });
+
+  test('a token that came from elsewhere, by a redirect, is not adopted', async () => {
+    await signedIn('refresh');
+    const planted = forge(await page.evaluate(() => window.page.reseal.session.token()), { name: 'Mallory' });
+    const to = `${stage.foreign}/?${new URLSearchParams({ plant: planted })}`;
+    assert.equal((await call('GET', `api/away?${new URLSearchParams({ to })}`)).status, 200);
+    assert.equal(await page.evaluate(() => window.page.reseal.user()!.name), NAME);
+    assert.deepEqual(
+      stage.seen.map(({ path, token }) => [path, token !== null]),
+      [
+        ['/api/away', true],
+        ['/', false],
+      ],
+    );
+    await page.close();
   });
 
   test('a 403 renews nothing', async () => {

@@ -10,6 +10,8 @@ export interface Surroundings {
   base(): string;
   /** Whether a template is asked for, not data. */
   isTemplate(config: IRequestConfig): boolean;
+  /** Where the answer to a request came from, after redirects; undefined where that is not known. */
+  answeredBy(config: IRequestConfig): string | undefined;
   /** What sends a request once more, without going through the interceptors again. */
   sendAgain(): IHttpService;
 }
@@ -24,7 +26,8 @@ interface Sent {
 }
 
 /** The `$http` interceptor: adds the credential, hears of the answer, and sends once more what a renewal mends. */
-export function makeInterceptor({ $q, session, base, isTemplate, sendAgain }: Surroundings): IHttpInterceptor {
+export function makeInterceptor(surroundings: Surroundings): IHttpInterceptor {
+  const { $q, session, base, isTemplate, answeredBy, sendAgain } = surroundings;
   const requests = new WeakMap<object, Sent>();
 
   return {
@@ -73,9 +76,10 @@ export function makeInterceptor({ $q, session, base, isTemplate, sendAgain }: Su
       if (!prepared) return undefined;
       if (deadline !== Infinity) copy.timeout = Math.max(1, deadline - now());
       const tellLast = (response: IHttpResponse<unknown>) => {
+        const told = $q.when(response.status > 0 ? tell(prepared, response, true) : false);
         // Interceptors of the app know the request by this object.
         response.config = original;
-        return $q.when(response.status > 0 ? tell(prepared, response, true) : false);
+        return told;
       };
       return sendAgain()<T>(copy).then(
         (response) => tellLast(response).then(() => response),
@@ -84,8 +88,11 @@ export function makeInterceptor({ $q, session, base, isTemplate, sendAgain }: Su
     });
   }
 
-  /** A storage that fails must not cost the answer. */
-  function tell(sent: Prepared, response: IHttpResponse<unknown>, retried: boolean): Promise<boolean> {
+  async function tell(sent: Prepared, response: IHttpResponse<unknown>, retried: boolean): Promise<boolean> {
+    const by = answeredBy(response.config);
+    // A redirect may have led to a stranger.
+    if (by && new URL(by).origin !== new URL(urlOf(response.config), base()).origin) return false;
+    // A storage that fails must not cost the answer.
     return session.settle(sent, answerOf(response), retried).catch(() => false);
   }
 

@@ -45,6 +45,20 @@ addInterceptor.$inject = ['$httpProvider', '$provide'];
  */
 function addInterceptor($httpProvider: Angular.IHttpProvider, $provide: Angular.auto.IProvideService): void {
   const make = $httpProvider.$get;
+  const xhrs = new WeakMap<object, XMLHttpRequest>();
+
+  // `$http` does not tell where an answer came from, its XMLHttpRequest does: it is made for the newest of the pending requests.
+  $provide.decorator('$xhrFactory', [
+    '$delegate',
+    '$injector',
+    ($delegate: Angular.IXhrFactory<XMLHttpRequest>, $injector: Angular.auto.IInjectorService) =>
+      (method: string, url: string) => {
+        const xhr = $delegate(method, url);
+        const config = $injector.get<Angular.IHttpService>('$http').pendingRequests.at(-1);
+        if (config) xhrs.set(config, xhr);
+        return xhr;
+      },
+  ]);
 
   $provide.factory('resealInterceptor', [
     '$q',
@@ -61,6 +75,7 @@ function addInterceptor($httpProvider: Angular.IHttpProvider, $provide: Angular.
         $q,
         session: reseal.session,
         base: () => ($document[0] as unknown as Document).baseURI,
+        answeredBy: (config) => xhrs.get(config)?.responseURL,
         isTemplate: (config) => config.cache === $injector.get('$templateCache'),
         sendAgain: once(() => withoutInterceptors($injector)),
       }),

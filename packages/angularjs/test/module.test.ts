@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { build, type BuildOptions } from 'esbuild';
 import type { Page } from 'playwright-core';
-import { repository, startStage, type Stage } from '../../tools/stage.js';
+import { forge, repository, startStage, type Stage } from '../../tools/stage.js';
 import type { PageOptions, PageWindow } from './page.js';
 
 declare const window: Window & PageWindow;
@@ -197,6 +197,31 @@ test('a service that answers 401 for ever is asked twice', async () => {
   assert.deepEqual((await intercepted()).statuses, [401]);
   // A token that was made this moment and is refused: that is the end of it.
   await shown('');
+  await page.close();
+});
+
+test('a token that came from elsewhere, by a redirect, is not adopted', async () => {
+  await signedIn('refresh');
+  const planted = forge(await page.evaluate(async () => window.page.reseal.token()), { name: 'Mallory' });
+  const to = `${stage.foreign}/?${new URLSearchParams({ plant: planted })}`;
+  const { status } = await call({ url: 'api/away', method: 'GET', params: { to } });
+  assert.equal(status, 200);
+  assert.equal(await page.evaluate(async () => window.page.reseal.user!.name), NAME);
+  assert.deepEqual(
+    stage.seen.map(({ path, token }) => [path, token !== null]),
+    [
+      ['/api/away', true],
+      ['/', false],
+    ],
+  );
+  await page.close();
+});
+
+test('where somebody has decorated $http before, a renewal mends all the same', async () => {
+  await signedIn('refresh', { decorated: true });
+  await stage.advance(400);
+  assert.equal((await call({ url: 'api/me', method: 'GET' })).status, 200);
+  assert.equal(to('/api/me').length, 2);
   await page.close();
 });
 

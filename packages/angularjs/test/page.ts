@@ -10,6 +10,8 @@ declare const angular: Angular.IAngularStatic;
 export interface PageOptions extends SessionOptions {
   /** Without `resealProvider.configure`. */
   forgotten?: boolean;
+  /** With a module before ours that decorates `$http`. */
+  decorated?: boolean;
   /** What the app's own interceptor puts before each URL that begins with `~`. */
   prefix?: string;
 }
@@ -32,11 +34,17 @@ export interface PageWindow {
 }
 
 const options: PageOptions = JSON.parse(new URLSearchParams(location.search).get('options') ?? '{}');
-const { forgotten, prefix, ...sessionOptions } = options;
+const { forgotten, decorated, prefix, ...sessionOptions } = options;
 const heard: PageWindow['page']['heard'] = [];
 const intercepted = { requests: 0, statuses: [] as number[], authorization: 0 };
 const errors: string[] = [];
-const app = angular.module('app', ['reseal']);
+angular.module('early', []).config([
+  '$provide',
+  ($provide: Angular.auto.IProvideService) => {
+    if (decorated) $provide.decorator('$http', ['$delegate', ($delegate: Angular.IHttpService) => $delegate]);
+  },
+]);
+const app = angular.module('app', ['early', 'reseal']);
 
 app.config([
   'resealProvider',
