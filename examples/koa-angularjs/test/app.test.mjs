@@ -351,7 +351,7 @@ describe('the page', { concurrency: false }, () => {
   });
 
   test('on a phone nothing hangs over, and everything can be used', async (t) => {
-    const { people, noComplaints } = await world(t, 1, {
+    const { shop, people, noComplaints } = await world(t, 1, {
       viewport: { width: 360, height: 740 },
       isMobile: true,
       hasTouch: true,
@@ -369,6 +369,14 @@ describe('the page', { concurrency: false }, () => {
     await page.getByRole('heading', { name: 'What each choice costs' }).waitFor();
     assert.equal(await wide(), 0);
     await shot(page, 'phone-costs');
+    // And on the way from there to a desk.
+    for (const path of ['/costs', address('cookie'), address('refresh')]) {
+      await page.goto(`${shop.url}${path}`);
+      for (const width of [320, 480, 640, 720, 800, 1080, 1264]) {
+        await page.setViewportSize({ width, height: 900 });
+        assert.equal(await wide(), 0, `${path} at ${width}`);
+      }
+    }
     noComplaints();
   });
 

@@ -102,6 +102,7 @@ export async function startPerson(browser, shop, options = {}) {
 
 /** Saves what a person would see, where `RESEAL_SHOTS` names a folder. */
 export async function shot(page, name) {
+  await page.evaluate(() => window.scrollTo(0, 0));
   if (process.env.RESEAL_SHOTS)
     await page.screenshot({
       path: join(process.env.RESEAL_SHOTS, `${name}.png`),

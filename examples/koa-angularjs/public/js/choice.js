@@ -55,7 +55,7 @@ export const address = ({ kind, storage }) => `?keep=${kind}&storage=${storage}`
 
 /** The switches at the top. @param {ReturnType<typeof readChoice>} choice */
 export function ChoiceController(choice) {
-  const vm = this;
+  const vm = /** @type {any} */ (this);
   vm.ways = WAYS.map((way) => ({
     ...way,
     chosen: way.kind === choice.kind,

@@ -18,7 +18,7 @@ export function timeService(reseal) {
 timeService.$inject = ['reseal'];
 
 export function ClockController($http, $interval, settings, time, live, journal, work) {
-  const vm = this;
+  const vm = /** @type {any} */ (this);
   vm.demo = Boolean(settings.demo);
   vm.moves = [
     { seconds: 60, name: '+1 min' },

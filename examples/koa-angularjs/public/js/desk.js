@@ -3,7 +3,7 @@
 import { problem } from './words.js';
 
 export function DeskController(reseal, me, journal, choice, work) {
-  const vm = this;
+  const vm = /** @type {any} */ (this);
   [vm.session, vm.me] = [reseal, me];
   vm.kind = choice.kind;
   vm.ready = false;

@@ -3,7 +3,7 @@
 import { clock, device, exact, problem } from './words.js';
 
 export function DevicesController($rootScope, reseal, me, time, work) {
-  const vm = this;
+  const vm = /** @type {any} */ (this);
   vm.me = me;
   [vm.items, vm.says] = [[], ''];
 

@@ -27,7 +27,7 @@ export function liveService($http, $interval, $document, $rootScope, reseal) {
       live.user = data.user;
       live.state = 'fresh';
       $rootScope.$broadcast('shop:seen', { user: data.user, previous });
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       if (error?.status === -1 || error?.status === 503 || error?.code === 'unavailable') live.state = 'away';
     }
     busy = false;

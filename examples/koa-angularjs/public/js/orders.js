@@ -3,7 +3,7 @@
 import { money, problem } from './words.js';
 
 export function OrdersController($http, $rootScope, reseal, me, settings, stepUp, work) {
-  const vm = this;
+  const vm = /** @type {any} */ (this);
   [vm.items, vm.item, vm.price, vm.says, vm.mood] = [[], 'Cinnamon buns', 4.5, '', 'plain'];
   [vm.money, vm.me] = [money, me];
 

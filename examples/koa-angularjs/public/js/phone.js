@@ -34,7 +34,7 @@ export function messagesService($http, $interval, $document, $rootScope, time, s
 messagesService.$inject = ['$http', '$interval', '$document', '$rootScope', 'time', 'settings'];
 
 export function PhoneController($rootScope, $timeout, reseal, me, live, messages, settings, choice, work) {
-  const vm = this;
+  const vm = /** @type {any} */ (this);
   [vm.me, vm.messages] = [me, messages];
   vm.number = '+4915112345678';
   const start = () =>

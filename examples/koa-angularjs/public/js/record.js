@@ -1,7 +1,7 @@
 // The backend changes the user's record, and the answer to that very call brings the new token.
 
 export function RecordController($http, $rootScope, me, live, work) {
-  const vm = this;
+  const vm = /** @type {any} */ (this);
   vm.me = me;
   vm.says = '';
   vm.plan = () => me.user?.attributes?.plan ?? 'free';

@@ -8,6 +8,15 @@ export const signIn = {
   controller: class {
     static $inject = ['$rootScope', '$scope', '$timeout', '$element', 'reseal', 'settings', 'messages', 'work'];
 
+    /** @type {string | undefined} who logs in again; anybody, if there is none */
+    username;
+    /** @type {() => void} */
+    onDone = () => {};
+    code = '';
+    recovery = false;
+    says = '';
+    mood = 'plain';
+
     constructor($rootScope, $scope, $timeout, $element, reseal, settings, messages, work) {
       this.work = work;
       this.reseal = reseal;

@@ -5,7 +5,7 @@ import { changes, clock, exact } from './words.js';
 const TIMES = ['iat', 'exp', 'auth_time', 'renew_at', 'created_at', 'updated_at'];
 
 export function TokenController($rootScope, reseal, choice, time) {
-  const vm = this;
+  const vm = /** @type {any} */ (this);
   vm.cookie = choice.kind === 'cookie';
   vm.parts = null;
   vm.claims = [];
