@@ -10,7 +10,7 @@ const CONNECT_MS = 3000;
 const NO_ANSWER = 'no answer in time';
 /** Connections that are kept for the next call. */
 const IDLE_SOCKETS = 4;
-const MAX_SOCKETS = 128;
+const MAX_SOCKETS = 256;
 
 /** One call. */
 export interface Call {

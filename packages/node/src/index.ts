@@ -1,6 +1,6 @@
 export { ConfigurationError } from './errors.js';
 export { Guard } from './guard.js';
-export { Refusal, type RefusalBody, type RefusalStatus } from './refusal.js';
+export { Refusal, type RefusalAnswer, type RefusalBody, type RefusalStatus } from './refusal.js';
 export type {
   FeedHealth,
   GuardedRequest,
