@@ -115,7 +115,8 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
   let flight: Promise<void> | undefined;
   let flying: (() => Promise<void>) | undefined;
   let attempted = -Infinity;
-  let attemptedWith: string | undefined;
+  let attemptedWith: string | number | undefined;
+  const credential = () => keeper.held?.access_token ?? epoch;
   let failure: ResealError | undefined;
   let failures = 0;
   let retryAt = 0;
@@ -131,7 +132,7 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
       } finally {
         flight = undefined;
         attempted = clock.mono();
-        attemptedWith = keeper.held?.access_token;
+        attemptedWith = credential();
         const due = keeper.held && planOf(keeper.held);
         if (!failure && (!due || clock.now() < Math.min(due.ahead, due.end + 1))) retryAt = failures = 0;
         else retryAt = attempted + backOff(failures++, env.Math.random(), failure?.retryAfter);
@@ -144,7 +145,8 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
 
   /** For somebody who waits: joins the flight, else starts one, but not twice in a second for one token. */
   async function demand(work: () => Promise<void>): Promise<void> {
-    if (flight || clock.mono() - attempted >= 1 || attemptedWith !== keeper.held?.access_token) return again(work);
+    if (flight || clock.mono() - attempted >= 1 || attemptedWith !== credential() || flying !== work)
+      return again(work);
     if (failure) throw failure;
   }
 
@@ -248,7 +250,7 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
     let wait = Infinity;
     let expiring: number | undefined;
     const at = (moment: number, work: () => Promise<void>) => {
-      const rest = Math.max(retryAt, attemptedWith === held?.access_token ? attempted + 1 : 0) - clock.mono();
+      const rest = Math.max(retryAt, attemptedWith === credential() ? attempted + 1 : 0) - clock.mono();
       if (flight) return;
       if (moment <= now && rest <= 0) run(work).catch(noop);
       else wait = Math.min(wait, Math.max(moment - now, rest));
