@@ -1,8 +1,8 @@
 // The record changes, and every page shows it: the one that asked, its neighbour, another browser; whoever changed it.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { events, heard, signIn, startWorld, until } from './support.mjs';
+import { after, before } from 'node:test';
+import { events, heard, signIn, startWorld, until, test } from './support.mjs';
 
 let world;
 before(async () => (world = await startWorld()));
@@ -30,10 +30,14 @@ async function three(mode) {
   return { user, tab, neighbour, far, close };
 }
 
-/** The other browser needs nothing but to be used: the app knows by the feed, and its answer brings the new claims. */
+/**
+ * The other browser needs nothing but to be used: the app knows by the feed, and its answer brings the new claims. A cookie
+ * brings none to the page, which asks the authority when it is looked at again.
+ */
 const used = (page, ready) =>
   until(async () => {
     assert.equal((await page.evaluate(() => hit('/api/me'))).value?.status, 200);
+    await page.evaluate(() => session.info.kind === 'cookie' && document.dispatchEvent(new Event('visibilitychange')));
     return page.evaluate(ready);
   }, 'the new claims');
 

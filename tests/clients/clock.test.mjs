@@ -1,8 +1,8 @@
 // Time: sleep, a clock that is wrong or jumps, pages that nobody looks at. Timers here never fire because a test waited.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, test } from 'node:test';
-import { backAgain, events, heard, row, signIn, signedIn, startWorld, until, wrongClock } from './support.mjs';
+import { after, afterEach, before } from 'node:test';
+import { backAgain, events, heard, row, signIn, signedIn, startWorld, until, wrongClock, test } from './support.mjs';
 
 const MINUTE = 60;
 const HOUR = 3600;
@@ -119,9 +119,10 @@ for (const off of [2 * DAY, -2 * DAY]) {
       const browser = await world.context();
       const page = await browser.open(mode, { ...at(mode), prepare: wrongClock(off) });
       const id = await signIn(page, await world.newUser());
-      const { started_at } = await row(world, id);
+      // A cookie's answers have no `iat`; and development mode does not move the authority's `Date` with its clock.
+      const right = mode === 'cookie' ? Date.now() / 1000 : (await row(world, id)).started_at;
       const now = await page.evaluate(() => session.now());
-      assert.ok(Math.abs(now - started_at) < 30, `off by ${now - started_at} s`);
+      assert.ok(Math.abs(now - right) < 30, `off by ${now - right} s`);
       const mark = world.gate.mark();
       for (let i = 0; i < 3; i += 1) assert.equal((await me(page)).value?.status, 200);
       assert.equal(world.gate.calls.length, mark, 'the clock alone renews nothing');
@@ -154,14 +155,15 @@ for (const off of [2 * DAY, -2 * DAY]) {
       assert.equal(await signedIn(page), true);
       // It asked the authority at most, and its answer put the clock right.
       assert.ok(world.gate.calls.length - mark <= 3, `${world.gate.calls.length - mark} calls`);
-      if (world.gate.calls.length > mark) {
+      if (world.gate.calls.length > mark && mode !== 'cookie') {
         const [now, { started_at }] = [await page.evaluate(() => session.now()), await row(world, id)];
         assert.ok(Math.abs(now - started_at) < 60, `off by ${now - started_at} s`);
       }
       // The token dies while the page believes something else.
       if (mode === 'refresh') {
         await world.advance(6 * MINUTE);
-        assert.equal((await me(page)).value?.status, 200);
+        // Not at once: the token may be younger than a second, and is not renewed twice in one.
+        await until(async () => (await me(page)).value?.status === 200, 'a good token');
       }
       assert.deepEqual(await events(page, 'signedout'), []);
       await browser.close();

@@ -4,7 +4,8 @@ import http from 'node:http';
 import { once } from 'node:events';
 
 const MOST_BODY = 1 << 20;
-const PATIENCE = 60_000;
+/** Milliseconds that anything may take that a test waits for. */
+export const PATIENCE = Number(process.env.RESEAL_PATIENCE ?? 60) * 1000;
 
 /**
  * Starts the gate. The page's `api` is `gate.origin`; the authority sees every call as if it came straight.
@@ -44,6 +45,7 @@ export async function startGate(target) {
       method: request.method,
       path: request.url.split('?')[0],
       query: request.url.split('?')[1] ?? '',
+      cookie: 'cookie' in request.headers,
       status: 0,
       during: 0,
     };
@@ -163,7 +165,7 @@ export async function startGate(target) {
   };
 }
 
-/** Waits until the condition holds, a minute at most. */
+/** Waits until the condition holds. */
 export async function until(condition, what) {
   const end = Date.now() + PATIENCE;
   for (;;) {

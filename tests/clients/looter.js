@@ -7,6 +7,8 @@ window.loot = (() => {
     refresh: /rsl_rt_[\w-]{20,}/,
     cookie: /rsl_sc_[\w-]{20,}/,
   };
+  // Before they are replaced.
+  const { stringify } = JSON;
   const MOST_OBJECTS = 400_000;
   const kinds = (text) => Object.keys(KINDS).filter((kind) => KINDS[kind].test(text));
   const union = (lists) => [...new Set(lists.flat())].sort();
@@ -125,8 +127,8 @@ window.loot = (() => {
         typeof value === 'string'
           ? value
           : value instanceof Headers || value instanceof FormData || value instanceof URLSearchParams
-            ? JSON.stringify([...value])
-            : JSON.stringify(value);
+            ? stringify([...value])
+            : stringify(value);
     } catch {
       return;
     }
@@ -244,6 +246,7 @@ window.loot = (() => {
       after(navigator, 'sendBeacon', 'sendBeacon');
       after(BroadcastChannel.prototype, 'postMessage', 'BroadcastChannel');
       after(window, 'atob', 'atob');
+      after(TextDecoder.prototype, 'decode', 'TextDecoder', (text) => note('TextDecoder', text));
       const then = Promise.prototype.then;
       Promise.prototype.then = function (good, bad) {
         const look =

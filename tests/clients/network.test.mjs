@@ -1,8 +1,8 @@
 // Answers are lost, late, wrong, or never come. Nobody is signed out by the network, and nothing is asked for ever.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, test } from 'node:test';
-import { backAgain, events, heard, row, signIn, signedIn, startWorld, until } from './support.mjs';
+import { after, afterEach, before } from 'node:test';
+import { backAgain, events, heard, row, signIn, signedIn, startWorld, until, wrongClock, test } from './support.mjs';
 
 const GRACE = 10;
 
@@ -76,7 +76,7 @@ test('the network changes in the middle of a renewal, both before and after the 
   const id = await signIn(page, await world.newUser());
   for (const action of ['keep', 'hold']) {
     const caught = world.gate.rule({ path: '/oauth/token', [action]: true, times: 1 });
-    await page.evaluate(() => (window.late = outcome(() => session.renew())));
+    await page.evaluate(() => void (window.late = outcome(() => session.renew())));
     await caught.met();
     if (action === 'hold') await caught.answered();
     await browser.context.setOffline(true);
@@ -115,7 +115,7 @@ for (const [mode, path] of [
   ['sliding', '/v1/session/renew'],
   ['cookie', '/v1/session'],
 ]) {
-  test(`${mode}: a service that answers 401 for ever is asked twice each time, and ends nothing that it should not`, async () => {
+  test(`${mode}: a service that answers 401 for ever is asked twice each time at most`, async () => {
     const browser = await world.context();
     const page = await browser.open(mode);
     await signIn(page, await world.newUser());
@@ -155,21 +155,19 @@ for (const [what, rule] of [
     const first = await renew(page);
     assert.equal(first.error, 'unavailable', JSON.stringify(first));
     const started = Date.now();
-    // Whoever asks in a loop gets refusals, and the authority hears little of it.
-    const all = await page.evaluate(async () => {
-      const seen = new Set();
-      for (let i = 0; i < 10; i += 1) {
-        for (const { error, value } of await Promise.all(
-          Array.from({ length: 20 }, () => outcome(() => session.renew())),
-        ))
-          seen.add(error ?? value ?? 'renewed');
-      }
-      return [...seen];
-    });
-    assert.deepEqual(all, ['unavailable']);
+    // Whoever asks in a loop gets refusals, and the authority hears little of it: one try a second.
+    const seen = new Set();
+    for (let loop = 0; loop < 3; loop += 1) {
+      const all = await page.evaluate(() =>
+        Promise.all(Array.from({ length: 70 }, () => outcome(() => session.renew()))),
+      );
+      for (const { error } of all) seen.add(error);
+    }
+    assert.deepEqual([...seen], ['unavailable']);
     const calls = world.gate.count('/oauth/token', mark);
     const seconds = (Date.now() - started) / 1000;
-    assert.ok(calls <= 12 + 6 * seconds && calls <= 200, `${calls} calls in ${seconds} s for 201 renewals`);
+    // `superseded` is worth a few calls in one try.
+    assert.ok(calls <= 8 + 4 * seconds && calls < 100, `${calls} calls in ${seconds} s for 211 renewals`);
     assert.equal(await signedIn(page), true);
     assert.deepEqual(await events(page, 'signedout'), []);
     wrong.end();
@@ -202,37 +200,35 @@ for (const mode of ['refresh', 'sliding', 'cookie']) {
 
 test('what cannot be sent again is sent once, and the next request has the new token', async () => {
   const browser = await world.context();
-  const page = await browser.open('refresh');
-  await signIn(page, await world.newUser());
-  const send = (make) => page.evaluate(`hit('/api/count', (${make})())`);
-  for (const [make, status, times] of [
-    [`() => ({ method: 'POST', body: 'twice is fine' })`, 200, 2],
-    [`() => ({ method: 'POST', body: new Blob(['a blob too']) })`, 200, 2],
-  ]) {
+  /** A page whose token has expired without its knowledge. */
+  const stale = async () => {
+    const page = await browser.open('refresh');
+    await signIn(page, await world.newUser());
     await world.advance(6 * 60);
+    return page;
+  };
+  for (const body of [`'twice is fine'`, `new Blob(['a blob too'])`, `new URLSearchParams({ a: 1 })`]) {
+    const page = await stale();
     const mark = world.app.mark();
-    assert.equal((await send(make)).value.status, status);
-    assert.equal(world.app.to('/api/count', mark).length, times);
+    const out = await page.evaluate(`hit('/api/count', { method: 'POST', body: ${body} })`);
+    assert.equal(out.value.status, 200, body);
+    assert.equal(world.app.to('/api/count', mark).length, 2, body);
   }
   // A Request's body is a stream.
-  await world.advance(6 * 60);
+  const page = await stale();
   const mark = world.app.mark();
-  const out = await page.evaluate(() =>
-    outcome(() => session.fetch(new Request('/api/count', { method: 'POST', body: 'once' }))),
-  );
+  const out = await page.evaluate(() => hit(new Request('/api/count', { method: 'POST', body: 'once' })));
   assert.equal(out.value.status, 401);
   assert.equal(world.app.to('/api/count', mark).length, 1);
   assert.equal((await page.evaluate(() => hit('/api/me'))).value.status, 200);
   assert.equal(world.app.to('/api/me', mark).length, 1, 'the renewal was done for the next one');
-  // A stream that the page makes itself: Chromium sends these over HTTP/2 only, so what counts is that it is not read twice.
-  await world.advance(6 * 60);
-  const read = await page.evaluate(async () => {
+  // Chromium sends a page's own stream over HTTP/2 only: what counts here is that it is not read twice.
+  const other = await stale();
+  const read = await other.evaluate(async () => {
     let pulls = 0;
-    const body = new ReadableStream(
-      { start: (c) => c.enqueue(new Uint8Array(3)), pull: (c) => ((pulls += 1), c.close()) },
-      { highWaterMark: 0 },
-    );
-    await outcome(() => session.fetch('/api/count', { method: 'POST', body, duplex: 'half' }));
+    const source = { start: (c) => c.enqueue(new Uint8Array(3)), pull: (c) => ((pulls += 1), c.close()) };
+    const body = new ReadableStream(source, { highWaterMark: 0 });
+    await hit('/api/count', { method: 'POST', body, duplex: 'half' });
     return pulls;
   });
   assert.ok(read <= 1);
@@ -258,18 +254,18 @@ test('the caller gives up: his request ends, the renewal goes on for the others'
   await browser.close();
 });
 
-test('offline: nothing is lost, and "online" brings the renewal', async () => {
+test('offline when a renewal is due: nothing is lost, and "online" brings it', async () => {
   const browser = await world.context();
-  const page = await browser.open('refresh', { storage: 'local' });
+  const page = await browser.open('refresh', { storage: 'local', prepare: wrongClock(0) });
   await signIn(page, await world.newUser());
-  await world.advance(6 * 60);
   await browser.context.setOffline(true);
+  await world.advance(6 * 60);
+  await page.evaluate(() => deviceClock(6 * 60));
   assert.equal((await renew(page)).error, 'unavailable');
   assert.equal(await signedIn(page), true);
-  const before = (await events(page, 'renewed')).length;
+  assert.deepEqual(await events(page, 'renewed'), []);
   await browser.context.setOffline(false);
-  await page.waitForFunction((before) => heard.filter(({ event }) => event === 'renewed').length > before, before);
-  assert.equal((await page.evaluate(() => hit('/api/me'))).value.status, 200);
   await heard(page, 'renewed');
+  assert.equal((await page.evaluate(() => hit('/api/me'))).value.status, 200);
   await browser.close();
 });

@@ -1,8 +1,8 @@
 // Whom the token is for: the app's own origins and the authority, and nobody else.
 
 import assert from 'node:assert/strict';
-import { after, afterEach, before, test } from 'node:test';
-import { events, signIn, signedIn, startWorld } from './support.mjs';
+import { after, afterEach, before } from 'node:test';
+import { events, signIn, signedIn, startWorld, test } from './support.mjs';
 
 let world;
 before(async () => (world = await startWorld()));

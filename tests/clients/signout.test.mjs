@@ -1,8 +1,8 @@
 // Whoever signs out is signed out: in every tab, and whatever answers come late.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { events, heard, signIn, signedIn, startWorld, until } from './support.mjs';
+import { after, before } from 'node:test';
+import { events, heard, signIn, signedIn, startWorld, until, test } from './support.mjs';
 
 let world;
 before(async () => (world = await startWorld()));
@@ -24,7 +24,7 @@ test('sign-out in one tab while a request is under way in another: its renewed t
   await signIn(a, await world.newUser());
   await heard(b, 'signedin');
   await world.advance(11 * 60);
-  await b.evaluate(() => (window.late = hit('/api/slow?id=late')));
+  await b.evaluate(() => void (window.late = hit('/api/slow?id=late')));
   await until(() => world.app.holds('late'), 'the slow request');
   assert.deepEqual(await a.evaluate(() => outcome(() => session.signOut())), {});
   await heard(b, 'signedout', { reason: 'signed_out' });
@@ -44,7 +44,7 @@ test('sign-out in one tab while another renews: the answer, come late, revives n
   await signIn(a, await world.newUser());
   await heard(b, 'signedin');
   const held = world.gate.rule({ path: '/oauth/token', hold: true, times: 1 });
-  await b.evaluate(() => (window.late = outcome(() => session.renew())));
+  await b.evaluate(() => void (window.late = outcome(() => session.renew())));
   await held.answered();
   assert.deepEqual(await a.evaluate(() => outcome(() => session.signOut())), {});
   await heard(b, 'signedout', { reason: 'signed_out' });
@@ -60,7 +60,7 @@ for (const storage of ['memory', 'session', 'local']) {
     const page = await browser.open('refresh', { storage });
     const first = await signIn(page, await world.newUser());
     const held = world.gate.rule({ path: '/oauth/token', hold: true, times: 1 });
-    await page.evaluate(() => (window.late = outcome(() => session.renew())));
+    await page.evaluate(() => void (window.late = outcome(() => session.renew())));
     await held.answered();
     assert.deepEqual(await page.evaluate(() => outcome(() => session.signOut())), {});
     assert.deepEqual(await stored(page), NOTHING);

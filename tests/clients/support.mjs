@@ -5,13 +5,14 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
+import { test as plainTest } from 'node:test';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
 import { startApp, startForeign } from './app.mjs';
-import { startGate, until } from './gate.mjs';
+import { PATIENCE, startGate, until } from './gate.mjs';
 
 export { until };
 
@@ -19,6 +20,10 @@ const BINARY = process.env.RESEAL_BIN ?? fileURLToPath(new URL('../../target/deb
 const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
 const PASSWORD = 'correct horse battery staple';
 const POLICIES = { sliding: 'web', fixed: 'remember', refresh: 'app', cookie: 'browser' };
+
+/** A test that ends: what a page does has no timeout of its own. */
+export const test = (name, work) =>
+  plainTest(name, { timeout: 4 * PATIENCE * (process.env.RESEAL_LONG ? 10 : 1) }, work);
 
 /** Rounds of what is done often: all of them with `RESEAL_LONG=1`. */
 export const rounds = (short, long) => (process.env.RESEAL_LONG ? long : short);
@@ -93,7 +98,7 @@ const FLAGS = [
 /** One browser of one person: storage and cookies of its own. `open` gives a page with a session. */
 async function newContext({ browser, gate, app }, options = {}) {
   const context = await browser.newContext(options);
-  context.setDefaultTimeout(60_000);
+  context.setDefaultTimeout(PATIENCE);
   const address = (mode, more = {}) => {
     const { at = '/', api = gate.origin, ...rest } = more;
     const text = JSON.stringify({ api, clientId: `${mode}-app`, mode, ...rest });
@@ -133,7 +138,7 @@ export const heard = (page, event, detail = {}) =>
           h.event === event && Object.entries(detail).every(([k, v]) => JSON.stringify(h[k]) === JSON.stringify(v)),
       ),
     [event, detail],
-    { timeout: 60_000, polling: 50 },
+    { timeout: PATIENCE, polling: 50 },
   );
 
 /** What the page heard of one kind of event. */
@@ -180,7 +185,7 @@ function administration(issuer, { client_id, client_secret }) {
       method,
       headers: { authorization: `Bearer ${token}`, ...(body && { 'content-type': 'application/json' }) },
       body: body && JSON.stringify(body),
-      signal: AbortSignal.timeout(60_000),
+      signal: AbortSignal.timeout(PATIENCE),
     });
   const renew = async () => {
     const form = new URLSearchParams({
@@ -192,7 +197,7 @@ function administration(issuer, { client_id, client_secret }) {
     const answer = await fetch(`${issuer}/oauth/token`, {
       method: 'POST',
       body: form,
-      signal: AbortSignal.timeout(60_000),
+      signal: AbortSignal.timeout(PATIENCE),
     });
     token = (await answer.json()).access_token;
   };

@@ -1,8 +1,8 @@
 // Several tabs of one browser: they race, are duplicated, die and hang, and nobody is signed out.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { events, heard, rounds, row, signIn, signedIn, startBrowser, startWorld } from './support.mjs';
+import { after, before } from 'node:test';
+import { events, heard, rounds, row, signIn, signedIn, startBrowser, startWorld, test } from './support.mjs';
 
 const ROUNDS = rounds(20, 200);
 const GRACE = 10;

@@ -1,8 +1,8 @@
 // A stolen refresh token: the second party to use it ends the session, and the page is told why.
 
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
-import { events, heard, row, signIn, signedIn, startWorld, until } from './support.mjs';
+import { after, before } from 'node:test';
+import { events, heard, row, signIn, signedIn, startWorld, until, test } from './support.mjs';
 
 const GRACE = 10;
 
