@@ -187,9 +187,12 @@ describe('clocks', { concurrency: false }, () => {
     assert.ok(Number(await claim(page, 'exp').locator('span').textContent()) >= Number(before) + 600);
 
     await page.getByLabel('Make that call').uncheck();
-    await button(page, '+1 min').click();
-    await heard(page, 'The clock was moved: +1 min.');
-    await button(page, '+8 h').click();
+    await button(page, '+10 min').click();
+    await dialSays(page, /^Renews with the next call, signs out at .* if unused\.$/);
+    await button(page, '+10 min').click();
+    await dialSays(page, /^Ran out at .*\. The next call will say so\.$/);
+    assert.equal(await page.locator('.journal li', { hasText: 'Renewed.' }).count(), 1, 'nothing used it');
+    await page.getByLabel('Make that call').check();
     await dialSays(page, /^Ended\. It was not used for too long\.$/);
     await signedOut(page);
     await shot(page, 'ended');

@@ -78,15 +78,15 @@ export function faceOf({ user, info, expiresAt }, before) {
 export function describe(face, now) {
   if (face.ended) return `Ended. ${why(face.ended)}`;
   if (!face.whole) return 'Not signed in.';
+  const unused = face.idle && face.idle.to < face.whole.to;
+  const end = unused && face.idle ? face.idle.to : face.whole.to;
+  if (now >= end) return `Ran out at ${clock(end, now)}. The next call will say so.`;
   const parts = [];
   const due = face.token?.due ?? face.idle?.due;
   if (face.token && now >= face.token.to) parts.push('the token has expired');
   else if (due !== undefined) parts.push(now < due ? `can renew in ${span(due - now)}` : 'renews with the next call');
   else if (face.token && face.token.to !== face.whole.to) parts.push(`token good for ${span(face.token.to - now)}`);
-  const unused = face.idle && face.idle.to < face.whole.to;
-  parts.push(
-    `signs out at ${clock(unused && face.idle ? face.idle.to : face.whole.to, now)}${unused ? ' if unused' : ''}`,
-  );
+  parts.push(`signs out at ${clock(end, now)}${unused ? ' if unused' : ''}`);
   const text = parts.join(', ');
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }

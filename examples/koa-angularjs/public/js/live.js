@@ -63,6 +63,8 @@ export function meService(reseal, live) {
 meService.$inject = ['reseal', 'live'];
 
 export function LiveController(live) {
-  this.live = live;
+  const vm = /** @type {any} */ (this);
+  vm.live = live;
+  vm.changed = () => live.on && live.beat();
 }
 LiveController.$inject = ['live'];
