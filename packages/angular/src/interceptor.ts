@@ -33,14 +33,13 @@ export const resealInterceptor: HttpInterceptorFn = (request, next) => {
     return next(request);
   if (!isPlatformBrowser(inject(PLATFORM_ID))) return next(request);
   const { session } = injectReseal();
-  const url = new URL(request.urlWithParams, inject(DOCUMENT).baseURI).href;
-  return send({ session, url, request, next, again: false });
+  return send({ session, base: inject(DOCUMENT).baseURI, request, next, again: false });
 };
 
 interface Sending {
   session: Session;
-  /** Absolute. */
-  url: string;
+  /** What relative URLs are relative to. */
+  base: string;
   request: HttpRequest<unknown>;
   next: HttpHandlerFn;
   /** Whether this is the second time. */
@@ -48,7 +47,8 @@ interface Sending {
 }
 
 function send(sending: Sending): Observable<HttpEvent<unknown>> {
-  const { session, url, request, next } = sending;
+  const { session, request, next } = sending;
+  const url = request.urlWithParams;
   return from(session.prepare(url)).pipe(
     catchError((error: unknown) =>
       throwError(() => new HttpErrorResponse({ error, status: 0, statusText: 'No access token', url })),
@@ -84,12 +84,13 @@ function hear(
 }
 
 function tell(
-  { session, url, again }: Sending,
+  { session, base, request, again }: Sending,
   sent: Prepared,
   response: HttpResponse<unknown> | HttpErrorResponse,
 ): Observable<boolean> {
+  const originOf = (url: string) => new URL(url, base).origin;
   // A redirect may have led to a stranger.
-  if (response.url && new URL(response.url).origin !== new URL(url).origin) return of(false);
+  if (response.url && originOf(response.url) !== originOf(request.url)) return of(false);
   // A storage that fails must not cost the answer.
   return from(session.settle(sent, answerOf(response), again).catch(() => false));
 }

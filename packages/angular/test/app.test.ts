@@ -255,6 +255,12 @@ function suite(script: string, zone: boolean): void {
     await page.evaluate((user) => window.page.reseal.session.login(user), stage.dev.user);
     assert.equal(await go('/private?a=1'), '/private?a=1');
     assert.equal(await go('/hidden'), '/hidden');
+    // An authority that is away signs nobody out.
+    await page.evaluate(() => {
+      window.page.reseal.session.token = () =>
+        Promise.reject(Object.assign(new Error('away'), { code: 'unavailable' }));
+    });
+    assert.equal(await go('/private'), '/private');
     await page.close();
   });
 

@@ -19,7 +19,7 @@ const { status } = spawnSync(
 );
 if (status !== 0) process.exit(status || 1);
 
-// Here it is the folder beside this one; for others it is a version.
-const manifest = read('dist/package.json');
-manifest.dependencies = { '@reseal/browser': read('../browser/package.json').version, ...manifest.dependencies };
+// Here it is the folder beside this one; for others it is a version. (ng-packagr adds tslib, of which nothing is used.)
+const { overrides: _, ...manifest } = read('dist/package.json');
+manifest.dependencies = { '@reseal/browser': read('../browser/package.json').version };
 writeFileSync(`${here}dist/package.json`, `${JSON.stringify(manifest, null, 2)}\n`);

@@ -88,17 +88,19 @@ export function makeInterceptor(surroundings: Surroundings): IHttpInterceptor {
     });
   }
 
+  const originOf = (url: string) => new URL(url, base()).origin;
+
   async function tell(sent: Prepared, response: IHttpResponse<unknown>, retried: boolean): Promise<boolean> {
     const by = answeredBy(response.config);
     // A redirect may have led to a stranger.
-    if (by && new URL(by).origin !== new URL(urlOf(response.config), base()).origin) return false;
+    if (by && originOf(by) !== originOf(urlOf(response.config))) return false;
     // A storage that fails must not cost the answer.
     return session.settle(sent, answerOf(response), retried).catch(() => false);
   }
 
   /** Adds the credential to `config`. Rejects in the shape of a response, at the latest when the request's time is over. */
   function prepare(config: IRequestConfig, deadline: number): IPromise<Prepared | null> {
-    const prepared = $q.when(session.prepare(new URL(urlOf(config), base()).href)).then(
+    const prepared = $q.when(session.prepare(urlOf(config))).then(
       (prepared) => {
         if (prepared) {
           config.headers = { ...config.headers, ...prepared.headers };

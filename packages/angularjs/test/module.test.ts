@@ -348,6 +348,16 @@ test('requireSignedIn: the user, or why there is none', async () => {
   assert.deepEqual(await required(), { name: undefined, code: 'signed_out', reason: undefined });
   await page.evaluate(async (user) => window.page.reseal.login(user), stage.dev.user);
   assert.equal((await required()).name, NAME);
+  // An authority that is away signs nobody out.
+  await page.evaluate(async () => {
+    const { session } = window.page.reseal;
+    const { token } = session;
+    session.token = () => {
+      session.token = token;
+      return Promise.reject(Object.assign(new Error('away'), { code: 'unavailable' }));
+    };
+  });
+  assert.equal((await required()).name, NAME);
   // Ended elsewhere. This page learns of it as soon as it renews.
   const id = await page.evaluate(async () => window.page.reseal.info!.id);
   await endElsewhere(id);
