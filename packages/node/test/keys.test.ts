@@ -179,11 +179,13 @@ describe('the keys of a guard', () => {
     withIssuer(async (issuer, guard) => {
       await guard.admit(bearing(await issuer.token()));
       const forger = await newKey('x');
+      const began = Date.now();
       for (let i = 0; i < 30; i++) {
         const refusal = await rejection(guard.admit(bearing(await issuer.token({}, { kid: `made-up-${i}` }, forger))));
         assert.equal(refusal.status, 401);
       }
-      assert.equal(issuer.count('/jwks.json'), 2);
+      const cooldowns = Math.floor((Date.now() - began) / 10_000);
+      assert.ok(issuer.count('/jwks.json') <= 2 + cooldowns);
     }));
 
   test('a key that left the set is dead, in the cache as well', () =>

@@ -1,0 +1,165 @@
+// Parts of a guard by themselves, where the whole has a second defence that hides what one of them does.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { createCache } from '../src/cache.js';
+import type { Feed } from '../src/feed/feed.js';
+import type { Judgement } from '../src/freshness/freshness.js';
+import { parseJws } from '../src/jws.js';
+import type { Fetcher } from '../src/keys/fetch.js';
+import { keepKeys, type Keys } from '../src/keys/keeper.js';
+import { parseKeySet, verifySignature, type VerifyingKey } from '../src/keys/set.js';
+import { createLog } from '../src/log.js';
+import { createVerifier } from '../src/verifier.js';
+import { eventually } from '../../koa/test/support.js';
+import { AUDIENCE, newKey, startIssuer, type Issuer } from './issuer.js';
+
+let issuer: Issuer;
+let usable: VerifyingKey[];
+
+before(async () => {
+  issuer = await startIssuer();
+  usable = await parseKeySet(Buffer.from(JSON.stringify({ keys: [issuer.key.jwk] })));
+});
+after(() => issuer.close());
+
+const log = createLog({ warn: () => {} }, () => 0);
+
+function keysOf(keys: readonly VerifyingKey[]): Keys & { looks: number } {
+  return {
+    looks: 0,
+    current() {
+      this.looks++;
+      return { keys, withdrawn: new Set(), generation: 1 };
+    },
+    newer: async () => undefined,
+    firstRound: async () => {},
+    changed: () => {},
+    health: () => ({ given: false, usable: keys.length, failures: 0 }),
+    close: () => {},
+  };
+}
+
+function verifierOf(keys: Keys, more: { judgement?: Judgement; lost?: boolean; says?: boolean } = {}) {
+  const feed = {
+    judge: () => more.judgement ?? { kind: 'current' },
+    isLost: () => more.lost ?? false,
+  } as Partial<Feed> as Feed;
+  return createVerifier({
+    rules: { issuer: issuer.url, audience: [AUDIENCE], algorithms: ['ES256'], accessTokens: true, leeway: 5 },
+    keys,
+    cache: createCache(10),
+    feed,
+    onFeedLost: 'introspect',
+    introspector: { ask: async () => more.says ?? false },
+    now: () => Math.floor(Date.now() / 1000),
+  });
+}
+
+describe('the verifier', () => {
+  test('a hundred who come with the same new token: one check', async () => {
+    const keys = keysOf(usable);
+    const verifier = verifierOf(keys);
+    const token = await issuer.token();
+    const checked = await Promise.all(Array.from({ length: 100 }, () => verifier.check(token)));
+    assert.equal(keys.looks, 1);
+    assert.ok(checked.every(({ token }) => token === checked[0]?.token));
+    // One that fails is checked anew: it is not remembered.
+    const foreign = await issuer.token({ aud: 'other' });
+    for (let i = 2; i < 4; i++) {
+      await assert.rejects(verifier.check(foreign));
+      assert.equal(keys.looks, i);
+    }
+  });
+
+  test('stale is stale, whether feed or authority says so', async () => {
+    const token = await issuer.token();
+    const check = async (kind: 'current' | 'stale', lost: boolean, says: boolean) =>
+      (await verifierOf(keysOf(usable), { judgement: { kind }, lost, says }).check(token)).stale;
+    assert.deepEqual([await check('current', true, false), await check('stale', true, false)], [false, true]);
+    assert.deepEqual([await check('current', true, true), await check('current', false, true)], [true, false]);
+  });
+
+  test('the second of a change of the client', async () => {
+    const iat = Math.floor(Date.now() / 1000);
+    const of = async (before: number, more: object = {}) => {
+      const judge = (facts: { iat: number | undefined }): Judgement => ({
+        kind: (facts.iat ?? 0) < before ? 'stale' : 'current',
+      });
+      const parts = verifierOf(keysOf(usable));
+      const { token } = await parts.check(await issuer.token({ iat }));
+      const feed = { judge, isLost: () => false, ...more } as Partial<Feed> as Feed;
+      const verifier = createVerifier({
+        rules: { issuer: issuer.url, audience: [AUDIENCE], algorithms: [], accessTokens: true, leeway: 5 },
+        keys: keysOf(usable),
+        cache: createCache(0),
+        feed,
+        onFeedLost: 'accept',
+        introspector: undefined,
+        now: () => iat,
+      });
+      return verifier.isOfTheSecondOfTheChange(token);
+    };
+    assert.deepEqual([await of(iat), await of(iat + 1), await of(iat + 2)], [false, true, false]);
+    assert.equal(await of(iat + 1, { isLost: () => true }), false);
+    assert.equal(await of(0, { judge: (): Judgement => ({ kind: 'stale' }) }), false, 'the user has changed, too');
+  });
+});
+
+describe('the keeper of keys', () => {
+  test('what was withdrawn stays so, though the issuer still shows it and the feed has forgotten', async () => {
+    const second = await newKey('k2');
+    let published = [issuer.key];
+    let withdrawn = false;
+    let fetches = 0;
+    const fetcher: Fetcher = {
+      keys: async () => {
+        fetches++;
+        const raw = Buffer.from(JSON.stringify({ keys: published.map(({ jwk }) => jwk) }));
+        return { keys: await parseKeySet(raw), raw, maxAge: undefined };
+      },
+      metadata: () => Promise.reject(new Error('none')),
+      known: undefined,
+    };
+    const keys = keepKeys({ fetcher, isWithdrawn: (kid) => withdrawn && kid === 'k1', log, chance: () => 0 });
+    await keys.firstRound();
+    const jws = parseJws(await issuer.token());
+    assert.equal((await verifySignature(keys.current(), jws)).kid, 'k1');
+    const before = keys.current().generation;
+
+    withdrawn = true;
+    keys.changed();
+    assert.ok(keys.current().generation > before);
+    await assert.rejects(verifySignature(keys.current(), jws), /withdrawn/);
+    assert.equal(keys.health().usable, 0);
+    await eventually('fetched again', () => fetches === 2);
+
+    // The feed has dropped the entry, and a new set still has the key.
+    withdrawn = false;
+    published = [issuer.key, second];
+    keys.changed();
+    await eventually('the new set', () => keys.current().keys.length === 2);
+    await assert.rejects(verifySignature(keys.current(), jws), /withdrawn/);
+    assert.equal(keys.health().usable, 1);
+    keys.close();
+  });
+});
+
+describe('the log', () => {
+  test('the same thing once a minute, and how often it was meant to be said', () => {
+    const lines: string[] = [];
+    let now = 0;
+    const limited = createLog({ warn: (line) => void lines.push(line) }, () => now);
+    for (let i = 0; i < 100; i++) limited.warn('a', 'away');
+    limited.warn('b', 'other');
+    limited.info('nobody listens');
+    now = 60_000;
+    limited.warn('a', 'away');
+    assert.deepEqual(lines, ['reseal: away', 'reseal: other', 'reseal: away (and 99 times since the last line)']);
+  });
+
+  test('a logger that fails ends nothing', () => {
+    const failing = createLog({ warn: () => assert.fail() }, () => 0);
+    failing.warn('a', 'away');
+  });
+});
