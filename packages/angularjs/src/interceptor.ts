@@ -88,14 +88,16 @@ export function makeInterceptor(surroundings: Surroundings): IHttpInterceptor {
     });
   }
 
-  const originOf = (url: string) => new URL(url, base()).origin;
-
   async function tell(sent: Prepared, response: IHttpResponse<unknown>, retried: boolean): Promise<boolean> {
     const by = answeredBy(response.config);
     // A redirect may have led to a stranger.
     if (by && originOf(by) !== originOf(urlOf(response.config))) return false;
     // A storage that fails must not cost the answer.
     return session.settle(sent, answerOf(response), retried).catch(() => false);
+  }
+
+  function originOf(url: string): string {
+    return new URL(url, base()).origin;
   }
 
   /** Adds the credential to `config`. Rejects in the shape of a response, at the latest when the request's time is over. */
