@@ -1,10 +1,12 @@
-// node test/run.mjs: the tests, on the Node that runs this. Build first; `packages/browser` too.
+// node test/run.mjs: the tests, on the Node that runs this. Build first, and `packages/browser` before it.
 
 import { spawnSync } from 'node:child_process';
 import { readdirSync, rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { angular21 } from '../tools/angular21.mjs';
 
+angular21();
 const here = fileURLToPath(new URL('.', import.meta.url));
 const outdir = fileURLToPath(new URL('../node_modules/.tests', import.meta.url));
 const names = readdirSync(here).filter((file) => file.endsWith('.test.ts'));

@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { angular21 } from './angular21.mjs';
 
 const here = fileURLToPath(new URL('..', import.meta.url));
 const root = join(here, '../..');
@@ -30,7 +31,7 @@ run(shared('attw'), ['--pack', 'dist', '--profile', 'esm-only']);
 
 /** The package as others install it beside Angular 21, and `test/types.ts` with it. */
 function typesOfAngular21() {
-  const folder = join(here, 'test/angular21/node_modules');
+  const folder = join(angular21(), 'node_modules');
   const scope = join(folder, '@reseal');
   const types = join(folder, '.types');
   for (const old of [scope, types]) rmSync(old, { recursive: true, force: true });
