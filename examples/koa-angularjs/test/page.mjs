@@ -57,6 +57,7 @@ export async function turnOnPhone(page) {
 
 /** Presses the button of the newest message, once that is there, so that the code stands in the field. */
 export async function useCode(page, field) {
+  await field.waitFor();
   const newest = await page.evaluate(
     async () => (await (await fetch('/demo/messages')).json()).items.at(-1).text.match(/\d{6}/)[0],
   );

@@ -9,9 +9,9 @@ export function timeService(reseal) {
   return {
     /** Unix seconds. */
     now: () => Math.max(reseal.now(), here() + ahead),
-    /** @param {number} now the authority's time, as the shop's server told it */
+    /** Only forward, as it goes. @param {number} now the authority's time, as the shop's server told it */
     learn: (now) => {
-      ahead = now - here();
+      ahead = Math.max(ahead, now - here());
     },
   };
 }
