@@ -242,11 +242,14 @@ describe('the keys of a guard', () => {
     test(`503 for want of keys: ${name}`, async () => {
       const issuer = await startIssuer();
       breakIt(issuer);
-      const guard = new Guard({ issuer: issuer.url, audience: AUDIENCE, log: keepLog() });
+      const log = keepLog();
+      const guard = new Guard({ issuer: issuer.url, audience: AUDIENCE, log });
       const refusal = await rejection(guard.admit(bearing(await issuer.token())));
       assert.deepEqual([refusal.status, refusal.code], [503, 'temporarily_unavailable']);
       assert.equal(issuer.count('/elsewhere.json'), 0);
       assert.equal(guard.health().ready, false);
+      // It was not asked, rather than asked in vain.
+      if (name.includes('without TLS')) assert.match(log.lines.join('\n'), /may not be asked: without TLS/);
       await guard.close();
       await issuer.close();
     });

@@ -1,9 +1,12 @@
 // Parts of a guard by themselves, where the whole has a second defence that hides what one of them does.
 
 import assert from 'node:assert/strict';
+import type { IncomingMessage } from 'node:http';
+import { PassThrough } from 'node:stream';
 import { after, before, describe, test } from 'node:test';
 import { createCache } from '../src/cache.js';
-import type { Feed } from '../src/feed/feed.js';
+import type { FeedAuthority } from '../src/feed/authority.js';
+import { followFeed, type Feed } from '../src/feed/feed.js';
 import type { Judgement } from '../src/freshness/freshness.js';
 import { parseJws } from '../src/jws.js';
 import type { Fetcher } from '../src/keys/fetch.js';
@@ -142,6 +145,72 @@ describe('the keeper of keys', () => {
     await assert.rejects(verifySignature(keys.current(), jws), /withdrawn/);
     assert.equal(keys.health().usable, 1);
     keys.close();
+  });
+});
+
+describe('the feed', () => {
+  const start = (now = { seconds: 1000 }) => {
+    const streams: PassThrough[] = [];
+    const authority: FeedAuthority = {
+      open: async () => {
+        const stream = Object.assign(new PassThrough(), {
+          statusCode: 200,
+          headers: { 'content-type': 'text/event-stream' },
+        });
+        streams.push(stream);
+        return stream as unknown as IncomingMessage;
+      },
+      forgetToken: () => {},
+    };
+    const seen = { keysChanged: 0 };
+    const onKeysChanged = () => void seen.keysChanged++;
+    const moment = () => ({ monotonic: now.seconds * 1000, wall: now.seconds * 1000 });
+    const feed = followFeed({ authority, now: () => now.seconds, onKeysChanged, log, chance: () => 0, moment });
+    const caughtUp = async () => {
+      const before = streams.length;
+      streams.at(-1)?.write('event: caught-up\ndata: {"seq":0}\n\n');
+      await eventually('caught up', () => feed.health().caughtUp && streams.length === before);
+    };
+    return { feed, streams, seen, now, caughtUp };
+  };
+
+  test('lost after 15 s; when it is back the keys are fetched again', async () => {
+    const { feed, streams, seen, now, caughtUp } = start();
+    await eventually('a connection', () => streams.length === 1);
+    assert.equal(feed.isLost(), true);
+    await caughtUp();
+    assert.deepEqual([feed.isLost(), seen.keysChanged], [false, 0], 'the start is no loss');
+
+    streams[0]?.end();
+    await eventually('another connection', () => streams.length === 2);
+    await caughtUp();
+    assert.equal(seen.keysChanged, 0, 'nor is a short interruption');
+
+    now.seconds += 16;
+    assert.equal(feed.isLost(), true);
+    streams[1]?.end();
+    await eventually('a third connection', () => streams.length === 3);
+    await caughtUp();
+    assert.deepEqual([feed.isLost(), seen.keysChanged], [false, 1]);
+    feed.close();
+  });
+
+  test('a clock that goes back: lost at once, and all is asked for again', async () => {
+    const { feed, streams, now, caughtUp } = start();
+    await eventually('a connection', () => streams.length === 1);
+    await caughtUp();
+    now.seconds += 100;
+    streams[0]?.write('event: heartbeat\ndata: {"seq":0,"now":1100}\n\n');
+    // Once a second it drops what is past its time, by this clock.
+    await eventually('it has looked at the clock', () => {
+      now.seconds -= streams.length === 1 ? 40 : 0;
+      return streams.length === 2;
+    });
+    assert.equal(feed.isLost(), true);
+    assert.equal(feed.health().starts, 1);
+    await caughtUp();
+    assert.equal(feed.isLost(), false);
+    feed.close();
   });
 });
 

@@ -64,10 +64,10 @@ export function createReader(authority: FeedAuthority, taker: Taker, silence: nu
     hear();
     try {
       for await (const chunk of response as AsyncIterable<Buffer>) {
+        if (interruption !== undefined) return interruption;
         for (const message of parser.push(chunk)) {
           if (message === TOO_LONG) throw startOver('a line or a message of the feed is too long');
           if (takeIn(message)) hear();
-          if (interruption !== undefined) return interruption;
         }
       }
       return { how: 'orderly' };

@@ -38,9 +38,12 @@ export interface FeedSource {
   readonly onKeysChanged: () => void;
   readonly log: Log;
   readonly chance: Chance;
+  /** Both clocks, by which the feed is heard or lost; for tests. */
+  readonly moment?: () => Moment;
 }
 
-export function followFeed({ authority, now, onKeysChanged, log, chance }: FeedSource): Feed {
+export function followFeed(source: FeedSource): Feed {
+  const { authority, now, onKeysChanged, log, chance, moment = bothClocks } = source;
   const ending = new AbortController();
   const freshness = createFreshness();
   const link = createLink();
@@ -188,6 +191,6 @@ export function followFeed({ authority, now, onKeysChanged, log, chance }: FeedS
   };
 }
 
-function moment(): Moment {
+function bothClocks(): Moment {
   return { monotonic: monotonic(), wall: Date.now() };
 }
