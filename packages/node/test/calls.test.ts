@@ -262,6 +262,15 @@ describe('renewal on the way', () => {
       }));
   }
 
+  test('who can wait does not find out by himself that the authority is away', () =>
+    slide(async ({ issuer, guard, calls }) => {
+      issuer.on('/v1/session/renew', (_, response) => response.writeHead(503).end());
+      const tokens: string[] = [];
+      for (let i = 0; i < 30; i++) tokens.push(await issuer.token({ renew_at: past, jti: `${i}` }));
+      for (const token of tokens) assert.equal((await guard.admit(bearing(token)))?.token, token);
+      assert.ok(calls() < 15, `${calls()}`);
+    }));
+
   test('a session that is over is 401 with its reason', () =>
     slide(async ({ issuer, guard }) => {
       issuer.on('/v1/session/renew', (_, response) =>
