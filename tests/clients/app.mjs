@@ -161,6 +161,10 @@ async function broken(ctx, next) {
     ctx.status = 401;
     ctx.set('WWW-Authenticate', 'Bearer error="invalid_token", error_description="Never good enough."');
     ctx.body = { error: 'invalid_token', error_description: 'Never good enough.' };
+  } else if (ctx.path === '/broken/403') {
+    ctx.status = 403;
+    ctx.set('WWW-Authenticate', 'Bearer error="invalid_token"');
+    ctx.body = { error: 'invalid_token' };
   } else if (ctx.path === '/broken/500') {
     ctx.status = 500;
     ctx.body = { error: 'server_error' };

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
-import { events, heard, rounds, row, signIn, signedIn, startBrowser, startWorld, test } from './support.mjs';
+import { events, heard, rounds, row, signIn, signedIn, startBrowser, startWorld, test, until } from './support.mjs';
 
 const ROUNDS = rounds(20, 200);
 const GRACE = 10;
@@ -54,6 +54,26 @@ test('two tabs of a sliding session renew at the same instant, past each half-li
   await race(browser, tabs, rounds(4, 30), () => world.advance(11 * 60));
   assert.equal((await row(world, id)).ended_at, undefined);
   await bothLive(tabs);
+  await browser.close();
+});
+
+test('what the app renews on the way is taken over by both tabs: neither calls the authority', async () => {
+  const browser = await world.context();
+  const tabs = [
+    await browser.open('sliding', { storage: 'local' }),
+    await browser.open('sliding', { storage: 'local' }),
+  ];
+  await signIn(tabs[0], await world.newUser());
+  await heard(tabs[1], 'signedin');
+  const mark = world.gate.mark();
+  for (let round = 0; round < 3; round += 1) {
+    const before = await token(tabs[1]);
+    await world.advance(11 * 60);
+    await bothLive([tabs[round % 2]]);
+    await until(async () => (await token(tabs[(round + 1) % 2])) !== before, 'the new token in the other tab');
+    assert.equal(await token(tabs[0]), await token(tabs[1]));
+  }
+  assert.equal(world.gate.calls.length, mark);
   await browser.close();
 });
 
@@ -111,14 +131,12 @@ test('a tab that reloads while its sessionStorage copy lives in another tab keep
 for (const way of ['is closed', 'crashes', 'hangs']) {
   test(`a tab ${way} while it holds the lock`, async () => {
     const browser = await world.context();
-    const [victim, other] = [
-      await browser.open('refresh', { storage: 'local' }),
-      await browser.open('refresh', { storage: 'local' }),
-    ];
+    const options = { storage: 'local', timeout: 50 };
+    const [victim, other] = [await browser.open('refresh', options), await browser.open('refresh', options)];
     const id = await signIn(victim, await world.newUser());
     await heard(other, 'signedin');
     const held = world.gate.rule({ path: '/oauth/token', hold: true, times: 1 });
-    await victim.evaluate(() => void session.renew().catch(() => {}));
+    await victim.evaluate(() => void outcome(() => session.renew()).then((out) => (window.out = out)));
     await held.answered();
     assert.equal(
       await other.evaluate(async () => (await navigator.locks.query()).held.length > 0),
@@ -129,6 +147,7 @@ for (const way of ['is closed', 'crashes', 'hangs']) {
     if (way === 'crashes') await crash(victim);
 
     assert.deepEqual(await other.evaluate(() => outcome(() => session.renew())), {});
+    if (way === 'hangs') assert.equal(await victim.evaluate(() => window.out), undefined, 'still held');
     held.release();
     await world.advance(GRACE + 1);
     assert.deepEqual(await other.evaluate(() => outcome(() => session.renew())), {});
