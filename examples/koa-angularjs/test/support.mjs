@@ -76,7 +76,7 @@ export function startBrowser() {
 /** One browser of one person: cookies and storage of its own. `complaints`: what a console should not say. */
 export async function startPerson(browser, shop, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, locale: 'en-GB', ...options });
-  context.setDefaultTimeout(30_000);
+  context.setDefaultTimeout(60_000);
   const complaints = [];
   return {
     context,
