@@ -76,7 +76,7 @@ function suite(script: string, zone: boolean): void {
 
   async function signedIn(mode: Kind, more: Partial<PageOptions> = {}): Promise<void> {
     await open(mode, more);
-    const result = await page.evaluate((user) => window.page.reseal.session.login(user), stage.dev.user);
+    const result = await page.evaluate((user) => window.page.login(user), stage.dev.user);
     assert.equal(result.status, 'signed_in');
   }
 
@@ -96,9 +96,11 @@ function suite(script: string, zone: boolean): void {
     await open('refresh');
     assert.equal(await page.evaluate(() => 'Zone' in window), zone);
     await shown('nobody');
-    await page.evaluate((user) => window.page.reseal.session.login(user), stage.dev.user);
+    await page.evaluate((user) => window.page.login(user), stage.dev.user);
     await shown(NAME);
     assert.equal(await page.evaluate(() => window.page.reseal.signedIn()), true);
+    // A renewal that lies ahead is nothing that Angular waits for.
+    await page.waitForFunction(() => window.page.stable);
     const { status, body } = await call('GET', 'api/me');
     assert.deepEqual([status, body.name], [200, NAME]);
     const [left, ends, now, info] = await page.evaluate(() => {
@@ -108,11 +110,14 @@ function suite(script: string, zone: boolean): void {
     assert.equal(info.kind, 'refresh');
     assert.equal(ends, Math.min(info.expires_at, info.idle_expires_at!));
     assert.ok(Math.abs(left! - (ends! - now)) <= 2);
-    // A renewal that lies ahead is none of Angular's business.
-    await page.evaluate(() => window.page.stable());
     await page.evaluate(() => window.page.reseal.session.signOut());
     await shown('nobody');
     assert.equal(await page.evaluate(() => window.page.reseal.endedBecause()), 'signed_out');
+    // The call came from outside of Angular's zone, and its listeners are in it.
+    assert.deepEqual(await page.evaluate(() => window.page.heard.map(({ event, inZone }) => [event, inZone])), [
+      ['signedin', zone],
+      ['signedout', zone],
+    ]);
     assert.equal((await call('GET', 'api/me')).status, 401);
     assert.deepEqual(
       to('/api/me').map(({ token }) => token !== null),
@@ -252,7 +257,7 @@ function suite(script: string, zone: boolean): void {
     const go = (path: string) => page.evaluate((path) => window.page.go(path), path);
     assert.equal(await go('/hidden'), '/');
     assert.equal(await go('/private?a=1'), '/sign-in?from=guard&returnTo=%2Fprivate%3Fa%3D1');
-    await page.evaluate((user) => window.page.reseal.session.login(user), stage.dev.user);
+    await page.evaluate((user) => window.page.login(user), stage.dev.user);
     assert.equal(await go('/private?a=1'), '/private?a=1');
     assert.equal(await go('/hidden'), '/hidden');
     // An authority that is away signs nobody out.

@@ -8,7 +8,7 @@ import {
   type HttpErrorResponse,
   type HttpInterceptorFn,
 } from '@angular/common/http';
-import { ApplicationRef, ChangeDetectionStrategy, Component, provideZoneChangeDetection } from '@angular/core';
+import { ApplicationRef, ChangeDetectionStrategy, Component, NgZone, provideZoneChangeDetection } from '@angular/core';
 import { bootstrapApplication } from '@angular/platform-browser';
 import { provideRouter, Router, RouterOutlet, withHashLocation } from '@angular/router';
 import {
@@ -51,11 +51,14 @@ export interface PageWindow {
     go(path: string): Promise<string>;
     /** Ends the app. */
     destroy(): void;
-    stable(): Promise<void>;
+    /** Whether Angular has nothing to wait for. */
+    stable: boolean;
+    /** As a component does it. */
+    login(user: { username: string; password: string }): Promise<{ status: string }>;
     /** Statuses that an interceptor before ours saw. */
     statuses: number[];
-    /** Names of the session's events, and what the user signal said then. */
-    heard: { event: string; name: unknown }[];
+    /** Names of the session's events, what the user signal said then, and whether it was in Angular's zone. */
+    heard: { event: string; name: unknown; inZone: boolean }[];
     disposed: number;
   };
   failure?: string;
@@ -150,11 +153,15 @@ function expose(app: ApplicationRef): void {
       return router.url;
     },
     destroy: () => app.destroy(),
-    stable: () => app.whenStable(),
+    stable: false,
+    login: (user) => app.injector.get(NgZone).run(() => reseal.session.login(user)),
   };
   for (const event of ['signedin', 'claims', 'renewed', 'signedout'] as const) {
-    reseal.session.on(event, () => page.heard.push({ event, name: reseal.user()?.name }));
+    reseal.session.on(event, () =>
+      page.heard.push({ event, name: reseal.user()?.name, inZone: NgZone.isInAngularZone() }),
+    );
   }
+  app.isStable.subscribe((stable) => (page.stable = stable));
   const { dispose } = reseal.session;
   reseal.session.dispose = () => {
     page.disposed += 1;
