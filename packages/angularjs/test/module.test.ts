@@ -259,6 +259,28 @@ test('changed claims are in the template at once, and broadcast', async () => {
   await page.close();
 });
 
+test('a phone number that is turned on is in the template with the answer', async () => {
+  await signedIn('refresh');
+  const number = '+493012345678';
+  const { challenge } = await page.evaluate(
+    async (phone_number) => window.page.reseal.call<{ challenge: string }>('POST', '/v1/me/phone', { phone_number }),
+    number,
+  );
+  const { recovery_codes, name } = await page.evaluate(
+    async (step) => {
+      const { reseal } = window.page;
+      const answer = await reseal.call<{ recovery_codes: string[] }>('POST', '/v1/me/phone/verify', step);
+      return { ...answer, name: document.querySelector('main')!.textContent!.trim() };
+    },
+    { challenge, code: await stage.code() },
+  );
+  assert.equal(recovery_codes.length, 10);
+  assert.equal(name, `${NAME} ${number}`);
+  await page.evaluate(async () => window.page.reseal.call('DELETE', '/v1/me/phone'));
+  await shown(NAME);
+  await page.close();
+});
+
 test('a token that came with an answer is the one that goes out next', async () => {
   await signedIn('sliding');
   const { status: before } = await call({ url: 'api/sliding', method: 'GET' });
