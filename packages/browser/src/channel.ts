@@ -1,5 +1,5 @@
-import type { Env } from './env.js';
 import { noop, pause } from './env.js';
+import type { State } from './state.js';
 
 /** What tabs tell each other. Only `record` holds tokens; it is sent with storage `'session'` and from nowhere else. */
 export interface Message {
@@ -13,25 +13,18 @@ export interface Message {
   /** Whoever owns this session is to send its record; he renews first unless it is newer than `generation`. */
   ask?: string;
   generation?: number;
-  /** Where there are no locks: of those who ask at once the least becomes the owner. */
-  n?: number;
-  /** The record of him who owns the session, or is about to. */
+  /** The record of him who owns the session. */
   record?: string;
 }
 
-export interface Channel {
-  post(message: Message): void;
-  close(): void;
-}
-
 /** The other tabs of this client; undefined where the browser has no channels. */
-export function openChannel(env: Env, name: string, heard: (message: Message) => void): Channel | undefined {
+export function openChannel(state: State): BroadcastChannel | undefined {
   try {
-    const channel = new env.BroadcastChannel!(name);
-    channel.onmessage = ({ data }) => data && typeof data === 'object' && heard(data);
+    const channel = new state.env.BroadcastChannel!(state.label);
+    channel.onmessage = ({ data }) => data && state.heard(data).catch(noop);
     // On Node it would keep the process alive.
     (channel as { unref?(): void }).unref?.();
-    return { post: (message) => channel.postMessage(message), close: () => channel.close() };
+    return channel;
   } catch {
     return;
   }
@@ -39,98 +32,58 @@ export function openChannel(env: Env, name: string, heard: (message: Message) =>
 
 /** Which of the tabs that were duplicated from one another may present the session's refresh token. */
 export interface Owner {
-  readonly owns: boolean;
+  owns: boolean;
   /** Asks to own this session, and waits for its turn. */
   claim(sid: string): void;
   /** Gives it up, or stops waiting. */
   release(): void;
-  /** Before a follower asks: without locks it may find that the owner is gone. */
-  check(): Promise<void>;
-  /** Another tab has shown that it owns the session. */
-  yield(): void;
-  /** Whether this tab answers who asks. */
-  answers(n?: number): boolean;
 }
 
-export interface OwnerSettings {
-  key: string;
-  env: Env;
-  locks: LockManager | null | undefined;
-  /** Asks the owner for his record. */
-  ask(sid: string, n: number): void;
-  /** This tab has become the owner. */
-  won(): void;
-}
-
-/** Seconds in which an owner answers. */
+/** Seconds in which the other tabs answer with what is newer. */
 const ANSWER = 0.3;
 
-/** The owner holds a lock named by the session for as long as its page lives; without locks it answers who asks. */
-export function createOwner({ key, env, locks, ask, won }: OwnerSettings): Owner {
-  const n = env.Math.random();
+/**
+ * The owner holds a lock named by the session for as long as its page lives. Without locks all are owners, a moment after
+ * they have asked, and keep each other up to date: as with a shared storage, the authority repeats the successor.
+ */
+export function createOwner({ env, label }: State, locks: LockManager | null | undefined, won: () => void): Owner {
   let claimed = '';
-  let owns = false;
-  let asking: Promise<void> | undefined;
-  let taken = false;
   let free = noop;
-
-  const win = () => {
-    owns = true;
-    won();
-  };
-  const look = (sid: string) =>
-    (asking ??= pause(env, ANSWER).then(() => {
-      asking = undefined;
-      if (claimed === sid && !taken) win();
-    }));
-
-  return {
-    get owns() {
-      return owns;
-    },
+  const owner: Owner = {
+    owns: false,
     claim(sid) {
-      free();
+      if (claimed === sid) return;
+      owner.release();
       claimed = sid;
-      taken = false;
-      // A copy may be older than what the owner holds.
-      ask(sid, n);
-      if (!locks) return void look(sid);
-      const stop = new AbortController();
-      let done = noop;
       let over = false;
+      let done = noop;
+      const stop = new AbortController();
       free = () => {
         over = true;
         stop.abort();
         done();
       };
-      locks
-        .request(
-          `${key}:${sid}`,
-          { signal: stop.signal },
-          () =>
-            new Promise<void>((resolve) => {
-              done = resolve;
-              // What the last owner said is in the queue: a macrotask lets it in first.
-              env.setTimeout(() => (over ? resolve() : win()));
-            }),
-        )
-        .catch(() => void (over || look(sid)));
+      const win = () => {
+        if (over) return done();
+        owner.owns = true;
+        won();
+      };
+      const alone = () => pause(env, ANSWER).then(win);
+      // What the last owner said is in the queue: a macrotask lets it in first.
+      const held = () =>
+        new Promise<void>((resolve) => {
+          done = resolve;
+          env.setTimeout(win);
+        });
+      if (locks) locks.request(label + ':' + sid, { signal: stop.signal }, held).catch(alone);
+      else void alone();
     },
     release() {
       free();
       free = noop;
       claimed = '';
-      owns = false;
+      owner.owns = false;
     },
-    async check() {
-      if (locks) return;
-      taken = false;
-      ask(claimed, n);
-      await look(claimed);
-    },
-    yield() {
-      taken = true;
-    },
-    answers: (other) => owns || (!!asking && n < other!),
   };
+  return owner;
 }

@@ -1,4 +1,4 @@
-import { ResealError } from './error.js';
+import { unavailable } from './error.js';
 
 /** What of the page is touched: `globalThis`, or a made-up page in tests. What servers lack is optional. */
 export type Env = Pick<typeof globalThis, 'fetch' | 'setTimeout' | 'clearTimeout' | 'performance' | 'Date' | 'Math'> &
@@ -16,15 +16,13 @@ export type Env = Pick<typeof globalThis, 'fetch' | 'setTimeout' | 'clearTimeout
     >
   >;
 
-export const unavailable = (message = 'The authority cannot be reached.') => new ResealError('unavailable', message);
-
 /** Bounds every wait: rejects with `unavailable` after these seconds, and tells the work by its signal. */
 export const within = <T>(env: Env, seconds: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> =>
   new Promise((resolve, reject) => {
     const stop = new AbortController();
     const timer = env.setTimeout(() => {
       stop.abort();
-      reject(unavailable('No answer in time.'));
+      reject(unavailable('timeout'));
     }, seconds * 1000);
     work(stop.signal)
       .then(resolve, reject)

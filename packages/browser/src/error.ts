@@ -16,3 +16,7 @@ export class ResealError extends Error {
     Object.assign(this, { name: 'ResealError', code }, more);
   }
 }
+
+/** There was no answer, or none that can be understood. */
+export const unavailable = (message?: string) => new ResealError('unavailable', message);
+export const signedOut = (reason?: string) => new ResealError('signed_out', reason, { reason });

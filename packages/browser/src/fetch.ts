@@ -1,16 +1,15 @@
 import { noop } from './env.js';
 import { readText } from './http.js';
+import type { State } from './state.js';
 import type { Session } from './types.js';
 
 const ERROR_MAX = 16384;
 
-export interface FetchSettings extends Pick<Session, 'prepare' | 'settle'> {
-  own(url: string): boolean;
-  send: typeof fetch;
-}
-
 /** `fetch` with the session's credential for own origins. */
-export function createFetch({ own, prepare, settle, send }: FetchSettings): typeof fetch {
+export function createFetch(
+  { own, send }: State,
+  { prepare, settle }: Pick<Session, 'prepare' | 'settle'>,
+): typeof fetch {
   return async (input, init) => {
     const request = typeof input === 'object' && 'url' in input ? input : undefined;
     const url = request?.url ?? String(input);

@@ -1,64 +1,71 @@
-import type { Clock } from './clock.js';
-import { type Env, unavailable, within } from './env.js';
-import { ResealError } from './error.js';
+import { type Env, within } from './env.js';
+import { ResealError, unavailable } from './error.js';
 import { decode } from './tokens.js';
+import type { Clock } from './clock.js';
 
 const BODY_MAX = 1 << 20;
 
-/** An answer that could be read: a JSON object, or nothing. */
-export interface Reply {
-  status: number;
-  body: Record<string, unknown>;
-  header(name: string): string | null;
-}
+/** A JSON object. */
+export type Body = Record<string, unknown>;
 
-/** A request to the authority. */
+/** What is sent: JSON, or the parameters of a form, which OAuth takes. */
 export interface Ask {
   headers?: Readonly<Record<string, string>>;
   json?: unknown;
   form?: Record<string, string>;
-  /** Goes on when the page is left. */
-  keepalive?: boolean;
 }
 
-/** Asks the authority once. Rejects with `unavailable` where there is no answer that can be understood. */
-export type Authority = (method: string, path: string, ask?: Ask) => Promise<Reply>;
+/**
+ * Asks the authority once. Rejects with what the answer tells of, or with `unavailable` where there is none that can be
+ * understood. A token that came in a header is put into the body.
+ */
+export type Authority = (method: string, path: string, ask?: Ask) => Promise<Body>;
 
-export function createAuthority(
-  { api, send, env, clock }: { api: string; send: typeof fetch; env: Env; clock: Clock },
-  credentials: RequestCredentials,
-  timeout: number,
-): Authority {
-  return (method, path, { headers, json, form, keepalive = false } = {}) =>
+/** The authority behind `send`, which takes its paths. */
+export function createAuthority(env: Env, clock: Clock, timeout: number, send: typeof fetch): Authority {
+  return (method, path, { headers, json, form } = {}) =>
     within(env, timeout, async (signal) => {
       const began = clock.mono();
-      const response = await send(api + path, {
+      const response = await send(path, {
         method,
-        headers: json === undefined ? { ...headers } : { ...headers, 'content-type': 'application/json' },
-        ...(form ? { body: new URLSearchParams(form) } : json !== undefined && { body: JSON.stringify(json) }),
-        credentials,
+        headers: json ? { ...headers, 'content-type': 'application/json' } : { ...headers },
+        body: form ? new URLSearchParams(form) : json ? JSON.stringify(json) : null,
         cache: 'no-store',
         // Neither a password nor a token follows a redirect.
         redirect: 'error',
-        keepalive,
+        // A sign-out goes on when the page is left.
+        keepalive: true,
         signal,
       });
       const text = await readText(response, BODY_MAX);
+      const { ok, status } = response;
       // The page slept meanwhile: another tab may have taken this for lost and gone on.
       if (clock.mono() - began > timeout) throw unavailable();
-      let body = {};
+      const header = (name: string) => response.headers.get(name);
+      let body: Body = {};
       try {
-        body = JSON.parse(text || '{}') ?? {};
+        body = JSON.parse(text || '{}') ?? body;
       } catch {
         // A page of a proxy in between is no answer.
-        if (response.ok) throw unavailable();
+        if (ok) throw unavailable();
       }
-      clock.hear(response.headers.get('date'), decode((body as Reply['body']).access_token)?.iat);
-      return { status: response.status, body, header: (name: string) => response.headers.get(name) };
+      const renewed = header(RENEWED);
+      if (renewed) body.access_token ??= renewed;
+      clock.hear(header('date'), decode(body.access_token)?.iat);
+      if (ok) return body;
+      const { error, error_description, reason, access_token, ...details } = body;
+      throw new ResealError(
+        typeof error === 'string' && error !== 'temporarily_unavailable' ? error : 'unavailable',
+        error_description as string,
+        { status, reason, retryAfter: +header('retry-after')! || undefined, details },
+      );
     }).catch((error) => {
       throw error instanceof ResealError ? error : unavailable(`${error}`);
     });
 }
+
+/** The header in which a renewed token travels. */
+export const RENEWED = 'renewed-access-token';
 
 /** A body as text, or an empty one where it is larger than that. */
 export async function readText({ body }: Response, max: number): Promise<string> {
@@ -66,27 +73,12 @@ export async function readText({ body }: Response, max: number): Promise<string>
   const decoder = new TextDecoder();
   let text = '';
   for (;;) {
-    const chunk = await reader?.read();
-    if (!chunk || chunk.done) return text;
-    text += decoder.decode(chunk.value, { stream: true });
+    const { value } = (await reader?.read()) ?? {};
+    if (!value) return text;
+    text += decoder.decode(value, { stream: true });
     if (text.length > max) {
-      void reader?.cancel();
+      void reader!.cancel();
       return '';
     }
   }
-}
-
-/** The error that an answer tells of. */
-export function toError({ status, body, header }: Reply): ResealError {
-  const { error, error_description, reason, ...details } = body;
-  return new ResealError(
-    typeof error === 'string' && error !== 'temporarily_unavailable' ? error : 'unavailable',
-    error_description as string,
-    {
-      status,
-      reason,
-      retryAfter: Number(header('retry-after')) || undefined,
-      details,
-    },
-  );
 }

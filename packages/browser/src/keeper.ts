@@ -1,124 +1,106 @@
-import type { Clock } from './clock.js';
-import { type Env, unavailable, within } from './env.js';
-import { type Held, choose, format, parse } from './tokens.js';
+import { type Env, noop, within } from './env.js';
+import { unavailable } from './error.js';
+import type { State } from './state.js';
+import { choose, format, type Held, parse } from './tokens.js';
 import type { SessionOptions, TokenStorage } from './types.js';
+
+type Decide = (held: Held | null) => Held | null;
 
 /** Keeps what is held, here and in the storage that tabs share. */
 export interface Keeper {
-  readonly held: Held | null;
+  held: Held | null;
   /** Reads the storage again, decides, writes: one at a time. Rejects with `unavailable` if it cannot be read. */
-  update(decide: (held: Held | null) => Held | null, reason?: string): Promise<Held | null>;
-  /** Runs alone across tabs; without a lock when it does not come in time. */
-  locked<T>(work: () => Promise<T>): Promise<T>;
-  /** Whether tabs see each other's records. */
-  readonly shared: boolean;
+  update(decide: Decide, reason?: string): Promise<Held | null>;
 }
 
-export interface KeeperSettings {
-  key: string;
-  env: Env;
-  clock: Clock;
-  place: TokenStorage | undefined;
-  /** Whether `place` answers at its leisure and tabs may come between. */
-  slow: boolean;
-  locks: LockManager | null | undefined;
-  options: SessionOptions;
-  changed(next: Held | null, previous: Held | null, reason: string): void;
-}
+/** Hears of every change of what is held. */
+export type Changed = (held: Held | null, before: Held | null, reason: string) => void;
+/** Runs alone across tabs. */
+export type Locked = <T>(name: string, work: () => Promise<T>) => Promise<T>;
 
-export function createKeeper({ key, env, clock, place, slow, locks, options, changed }: KeeperSettings): Keeper {
-  const { timeout = 10, lockTimeout = 3 } = options;
-  let held: Held | null = null;
+/** `slow`: the storage answers at its leisure, and other tabs may come between. */
+export function createKeeper(state: State, slow: boolean, changed: Changed) {
+  const { env, clock, label, limit } = state;
+  let storage = state.shelf;
   let seen: string | null = null;
   let gone: string | undefined;
   let queue: Promise<unknown> = Promise.resolve();
+  state.held = null;
 
-  const locked = async <T>(name: string, work: () => Promise<T>): Promise<T> => {
-    if (!locks) return work();
+  const step = async (decide: Decide, reason: string) => {
+    const before = state.held;
+    let stored = before;
+    let text = seen;
+    if (storage) {
+      try {
+        const value = storage.get();
+        text = value && typeof value === 'object' ? await within(env, limit, async () => value) : value;
+      } catch {
+        throw unavailable('storage');
+      }
+      if (text !== seen) {
+        stored = parse(text);
+        if (stored) clock.seed(stored.skew ?? 0);
+      }
+    }
+    const held = decide(storage ? choose(before, stored, gone) : before);
+    if (storage && held !== stored) {
+      text = held && format(held, clock.skew());
+      try {
+        await storage.set(text);
+      } catch {
+        // Full, or not allowed: this tab keeps it by itself.
+        storage = undefined;
+      }
+    }
+    seen = text;
+    if (held !== before) {
+      state.held = held;
+      if (held?.session.id !== before?.session.id) gone = before?.session.id;
+      changed(held, before, reason);
+    }
+    return held;
+  };
+
+  state.update = (decide, reason = 'signed_out') => {
+    const work = () => step(decide, reason);
+    const turn = queue.then(() => (slow ? state.locked(label + ':w', work) : work()));
+    queue = turn.catch(noop);
+    return turn;
+  };
+}
+
+/** Runs work under a lock across tabs, and without one when it does not come in time. */
+export function createLocked(env: Env, locks: LockManager | null | undefined, timeout: number): Locked {
+  return async (name, work) => {
     const stop = new AbortController();
-    const timer = env.setTimeout(() => stop.abort(), lockTimeout * 1000);
+    const timer = env.setTimeout(() => stop.abort(), timeout * 1000);
     let running = false;
+    const run = () => {
+      env.clearTimeout(timer);
+      running = true;
+      return work();
+    };
     try {
-      return await locks.request(name, { signal: stop.signal }, () => {
-        env.clearTimeout(timer);
-        running = true;
-        return work();
-      });
+      return await (locks ? locks.request(name, { signal: stop.signal }, run) : run());
     } catch (error) {
       if (running) throw error;
       // Held by a tab that sleeps, or no locks in this kind of page. The authority repeats the successor.
-      env.clearTimeout(timer);
-      return work();
+      return run();
     }
-  };
-
-  const step = async (decide: (held: Held | null) => Held | null, reason: string) => {
-    let stored = held;
-    let text = seen;
-    if (place) {
-      try {
-        const value = place.get();
-        text = typeof value === 'string' || !value ? value : await within(env, timeout, async () => value);
-      } catch {
-        throw unavailable('The storage cannot be read.');
-      }
-      if (text !== seen) {
-        const record = parse(text);
-        if (record) clock.seed(record.skew ?? 0);
-        stored = record;
-      }
-    }
-    const next = decide(place ? choose(held, stored, gone) : held);
-    if (place && next !== stored) {
-      text = next && format(next, clock.skew());
-      try {
-        await place.set(text);
-      } catch {
-        // Full, or not allowed: this tab keeps it by itself.
-        place = undefined;
-      }
-    }
-    const previous = held;
-    seen = text;
-    held = next;
-    if (next?.session.id !== previous?.session.id) gone = previous?.session.id;
-    if (next !== previous) changed(next, previous, reason);
-    return next;
-  };
-
-  return {
-    get held() {
-      return held;
-    },
-    get shared() {
-      return !!place;
-    },
-    update(decide, reason = 'signed_out') {
-      const turn = queue.then(() => (slow ? locked(key + ':w', () => step(decide, reason)) : step(decide, reason)));
-      queue = turn.catch(() => {});
-      return turn;
-    },
-    locked: (work) => locked(key, work),
   };
 }
 
 /** The storage that was asked for; none where the browser does not let us. */
-export function placeOf({ storage, mode }: SessionOptions, env: Env, key: string): TokenStorage | undefined {
+export function storageOf({ storage, mode }: SessionOptions, env: Env, key: string): TokenStorage | undefined {
   if (mode === 'cookie' || !storage || storage === 'memory') return;
   if (typeof storage === 'object') return storage;
   try {
-    const area = storage === 'local' ? env.localStorage! : env.sessionStorage!;
+    const area = env[`${storage}Storage`]!;
     area.getItem(key);
     return {
       get: () => area.getItem(key),
-      set: (value) => (value === null ? area.removeItem(key) : area.setItem(key, value)),
-      subscribe(changed) {
-        const listener = (event: StorageEvent) => {
-          if (!event.key || event.key === key) changed();
-        };
-        env.addEventListener?.('storage', listener);
-        return () => env.removeEventListener?.('storage', listener);
-      },
+      set: (text) => (text === null ? area.removeItem(key) : area.setItem(key, text)),
     };
   } catch {
     return;

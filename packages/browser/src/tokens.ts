@@ -2,6 +2,8 @@ import type { Claims, SessionInfo } from './types.js';
 
 /** What is held of a session. */
 export interface Held extends Offer {
+  /** Of a record that was read: how far the device was behind when it was written. */
+  skew?: number;
   session: SessionInfo;
   /** What the access token shows; mode cookie: the record. */
   claims: Shown;

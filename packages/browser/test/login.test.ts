@@ -139,12 +139,10 @@ describe('sign-out', () => {
   test('my devices', async () => {
     const { model, login } = kit();
     const { session } = await login();
-    const page = (after: string) => ({ items: [{ id: `a${after}` }], ...(after !== 'z' && { next: 'z' }) });
-    model.override = (call) =>
-      call.method === 'GET' ? reply(200, page(new URL(call.url).searchParams.get('after') ?? '')) : undefined;
+    model.override = (call) => (call.method === 'GET' ? reply(200, { items: [{ id: 'a' }, { id: 'b' }] }) : undefined);
     assert.deepEqual(
       (await session.sessions.list()).map(({ id }) => id),
-      ['a', 'az'],
+      ['a', 'b'],
     );
     model.override = (call) => (call.method === 'DELETE' ? new Response(null, { status: 204 }) : undefined);
     await session.sessions.end('x/y');

@@ -141,30 +141,32 @@ describe('adoption', () => {
 });
 
 test('only the authority can say that a session is over', () => {
-  const grant = { error: 'invalid_grant' };
-  const token = { error: 'invalid_token' };
-  assert.equal(judge('refresh', 400, grant), 'over');
-  assert.equal(judge('refresh', 400, { ...grant, reason: 'superseded' }), 'superseded');
-  assert.equal(judge('sliding', 401, { ...token, reason: 'idle_timeout' }), 'over');
-  assert.equal(judge('cookie', 401, { ...token, reason: 'superseded' }), 'superseded');
-  assert.equal(judge('cookie', 401, { error: 'unauthorized' }), 'over');
-  assert.equal(judge('fixed', 200, {}), 'good');
-  const away: [Parameters<typeof judge>[0], number, object][] = [
-    ['refresh', 401, { error: 'invalid_client' }],
-    ['refresh', 400, { error: 'invalid_request' }],
-    ['refresh', 400, {}],
-    ['refresh', 403, grant],
-    ['refresh', 429, grant],
-    ['refresh', 500, grant],
-    ['refresh', 503, {}],
-    ['sliding', 400, grant],
-    ['sliding', 401, {}],
-    ['sliding', 401, { error: 'unauthorized' }],
-    ['sliding', 403, token],
-    ['sliding', 502, token],
-    ['cookie', 403, token],
+  const grant = { code: 'invalid_grant' };
+  const token = { code: 'invalid_token' };
+  assert.equal(judge('refresh', { status: 400, ...grant }), 'over');
+  assert.equal(judge('refresh', { status: 400, ...grant, reason: 'superseded' }), 'superseded');
+  assert.equal(judge('sliding', { status: 401, ...token, reason: 'idle_timeout' }), 'over');
+  assert.equal(judge('cookie', { status: 401, ...token, reason: 'superseded' }), 'superseded');
+  assert.equal(judge('cookie', { status: 401, code: 'unauthorized' }), 'over');
+  const away: [Parameters<typeof judge>[0], number | undefined, string][] = [
+    ['refresh', 401, 'invalid_client'],
+    ['refresh', 400, 'invalid_request'],
+    ['refresh', 400, 'unavailable'],
+    ['refresh', 403, 'invalid_grant'],
+    ['refresh', 429, 'invalid_grant'],
+    ['refresh', 500, 'invalid_grant'],
+    ['refresh', 503, ''],
+    ['sliding', 400, 'invalid_grant'],
+    ['sliding', 401, 'unavailable'],
+    ['sliding', 401, 'unauthorized'],
+    ['sliding', 403, 'invalid_token'],
+    ['sliding', 502, 'invalid_token'],
+    ['cookie', 403, 'invalid_token'],
+    ['refresh', undefined, 'invalid_grant'],
+    ['sliding', undefined, 'invalid_token'],
   ];
-  for (const [mode, status, body] of away) assert.equal(judge(mode, status, { ...body }), 'away', `${mode} ${status}`);
+  for (const [mode, status, code] of away)
+    assert.equal(judge(mode, status ? { status, code } : { code }), 'away', `${mode} ${status}`);
 });
 
 test('the error of a challenge', () => {

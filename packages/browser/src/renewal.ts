@@ -1,0 +1,175 @@
+import { noop, pause, within } from './env.js';
+import { ResealError, signedOut, unavailable } from './error.js';
+import type { Ask, Body } from './http.js';
+import { judge } from './judge.js';
+import { backOff } from './schedule.js';
+import type { State } from './state.js';
+import { type Held, merge, offer, whole } from './tokens.js';
+
+const TIMER_MAX = 2 ** 31 - 1;
+/** Tries at one renewal: again after `superseded`, or with a newer token that another tab has brought. */
+const TRIES = 4;
+
+/** One flight at a time, and never a loop. */
+export function addRenewal(state: State) {
+  const { env, clock, cookie, owner, options } = state;
+  const { mode, expiringBefore = 60, keepAlive = mode === 'refresh' ? 'open' : 'use' } = options;
+  let flight: Promise<void> | undefined;
+  let flying: (() => Promise<void>) | undefined;
+  let attempted = -Infinity;
+  let attemptedWith: unknown;
+  let failure: ResealError | undefined;
+  let failures = 0;
+  let retryAt = 0;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  /** The deadline that `expiring` told of. */
+  let told = 0;
+
+  /** What an attempt is made with. */
+  const credential = () => state.held?.access_token ?? state.epoch;
+  /** Seconds until it may be tried again. */
+  const rest = () => (attemptedWith === credential() ? attempted + 1 - clock.mono() : 0);
+
+  const run = (work: () => Promise<void>) => {
+    flying = work;
+    failure = undefined;
+    return (flight = work()
+      .catch((error) => {
+        throw (failure = error);
+      })
+      .finally(() => {
+        const due = state.held && state.planOf(state.held);
+        flight = undefined;
+        attempted = clock.mono();
+        attemptedWith = credential();
+        if (!failure && (!due || clock.now() < Math.min(due.ahead, due.end + 1))) retryAt = failures = 0;
+        else retryAt = attempted + backOff(failures++, env.Math.random(), failure?.retryAfter);
+        state.tick();
+      }));
+  };
+
+  state.again = async (work) => {
+    if (flight && flying !== work) await flight.catch(noop);
+    return flight ?? run(work);
+  };
+
+  state.demand = async (work) => {
+    if (flight || flying !== work || rest() <= 0) return state.again(work);
+    if (failure) throw failure;
+  };
+
+  state.hurry = (online) => {
+    retryAt = 0;
+    if (online) attempted = -Infinity;
+  };
+
+  /** Signs out if the answer says so of what is still the newest. Else it may be tried again. */
+  const refused = async (error: ResealError, sent: Held | null) => {
+    const verdict = judge(mode, error);
+    if (verdict === 'away') throw Object.assign(error, { code: 'unavailable' });
+    const newest = await state.sync();
+    if (verdict !== 'over' || (newest && newest !== sent)) return;
+    const reason = String(error.reason ?? error.code);
+    await state.finish(sent, reason);
+    throw signedOut(reason);
+  };
+
+  const adopt = async (brought: Body) => {
+    if (!(await state.take(offer(brought)))) throw signedOut();
+  };
+
+  state.renewal = async () => {
+    const want = await state.sync();
+    const work = async () => {
+      for (let n = 0; n < TRIES; n++) {
+        const held = await state.sync();
+        if (!held) throw signedOut();
+        // Another tab has done it.
+        if (want?.access_token !== held.access_token || want?.generation !== held.generation) return;
+        if (!owner || owner.owns) {
+          const asked = mode === 'refresh' ? rotate(state, held) : state.ask('POST', '/v1/session/renew', bearer(held));
+          const body = await asked.catch((error) => refused(error, held));
+          if (body) return adopt(body);
+          // Another tab's answer is on its way to the storage.
+          await pause(env, 0.2 * 2 ** n * (1 + env.Math.random()));
+        } else {
+          // A duplicated tab asks the owner, and waits for his record or to become the owner.
+          const news = within(env, state.limit, () => new Promise<void>((resolve) => state.waiting.push(resolve)));
+          state.post({ ask: held.session.id, generation: held.generation ?? 0 });
+          await news;
+        }
+      }
+      throw unavailable();
+    };
+    return state.shelf && !owner ? state.locked(state.label, work) : work();
+  };
+
+  state.look = async () => {
+    const { held: sent, epoch } = state;
+    const ask = (path: string) => state.ask('GET', path, bearer(sent)).catch((error: ResealError) => error);
+    const [session, user] = await Promise.all([ask('/v1/session'), cookie && ask('/v1/me')]);
+    if (epoch !== state.epoch) return;
+    if (session instanceof ResealError) {
+      state.unknown = cookie && session.status !== 401;
+      await refused(session, sent);
+      throw unavailable();
+    }
+    if (!cookie) return adopt({ session });
+    const found = whole(offer({ session, user }));
+    state.unknown = !found;
+    if (!found) throw unavailable();
+    await state.update((held) => (held?.session.id === found.session.id ? merge(held, found) : found));
+  };
+
+  state.tick = () => {
+    env.clearTimeout(timer);
+    if (state.disposed) return;
+    const { held } = state;
+    const now = clock.now();
+    let next = Infinity;
+    let expiring = 0;
+    const at = (moment: number, work?: () => Promise<void>) => {
+      const wait = work ? Math.max(retryAt - clock.mono(), rest()) : 0;
+      if (work && flight) return;
+      if (work && moment <= now && wait <= 0) run(work).catch(noop);
+      else next = Math.min(next, Math.max(moment - now, wait));
+    };
+    if (held) {
+      const { ahead, end } = state.planOf(held);
+      const warn = end - expiringBefore;
+      const alive = keepAlive === 'open' ? env.document?.visibilityState !== 'hidden' : state.used;
+      if (alive) at(ahead, state.renewal);
+      // Whether the end has come the authority says, by its clock.
+      at(end + 1, mode === 'refresh' ? state.renewal : state.look);
+      if (told !== end && (!alive || end >= held.session.expires_at)) {
+        if (warn > now) at(warn);
+        else if (end > now) expiring = told = end;
+      }
+    } else if (state.unknown) at(0, state.look);
+    if (next < Infinity) {
+      timer = env.setTimeout(state.tick, Math.min(Math.ceil(next * 1000), TIMER_MAX));
+      (timer as { unref?(): void }).unref?.();
+    }
+    if (expiring) state.emit('expiring', { expiresAt: expiring });
+  };
+
+  state.use = () => {
+    if (!state.used) {
+      state.used = true;
+      state.tick();
+    }
+    if (!flight && clock.mono() >= retryAt && clock.now() >= state.planOf(state.held!).use) {
+      state.demand(state.renewal).catch(noop);
+    }
+  };
+}
+
+/** The credential of a request. */
+export const bearer = (held: Held | null): Ask =>
+  held?.access_token ? { headers: { authorization: `Bearer ${held.access_token}` } } : {};
+
+/** RFC 6749 §6. */
+export const rotate = ({ ask, options: { clientId } }: State, { refresh_token }: Held) =>
+  ask('POST', '/oauth/token', {
+    form: { grant_type: 'refresh_token', refresh_token: refresh_token!, client_id: clientId },
+  });

@@ -1,0 +1,112 @@
+import { noop, within } from './env.js';
+import { ResealError, signedOut } from './error.js';
+import { type Body, RENEWED } from './http.js';
+import { challengeError, DEAD } from './judge.js';
+import { bearer } from './renewal.js';
+import type { State } from './state.js';
+import { offer } from './tokens.js';
+import type { Session } from './types.js';
+
+/** Requests with the session's credential, and what their answers mean. */
+export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | 'settle' | 'call'> {
+  const { env, clock, cookie, issuer, baseUrl } = state;
+  const { origins = env.location ? [env.location.origin] : [] } = state.options;
+  const owned = [issuer, ...origins].map((url) => new URL(url, baseUrl).origin);
+
+  state.own = (url) => {
+    try {
+      const { origin } = new URL(url, baseUrl);
+      // The origin of a sandboxed page is that of a `data:` URL: null.
+      return origin !== 'null' && owned.includes(origin);
+    } catch {
+      return false;
+    }
+  };
+
+  const token = async () => {
+    if (cookie) throw new ResealError('no_token');
+    await state.ready;
+    const held = await state.sync();
+    if (state.disposed || !held) throw signedOut();
+    const { exp = 0, iat = exp } = held.claims;
+    if (exp - clock.now() <= Math.min(5, (exp - iat) / 5)) {
+      try {
+        await state.demand(state.renewal);
+      } catch (error) {
+        if (!state.held || clock.now() >= exp) throw error;
+      }
+    }
+    state.use();
+    return state.held!.access_token!;
+  };
+
+  const prepare: Session['prepare'] = async (url) => {
+    if (state.disposed || !state.own(url)) return null;
+    if (cookie) {
+      await state.ready;
+      if (state.held) state.use();
+      return { headers: {}, credentials: true };
+    }
+    return token().then(
+      (token) => ({ headers: { authorization: 'Bearer ' + token }, credentials: false }),
+      (error) => {
+        // Nobody is signed in: the answer to a request without a token says so.
+        if (error.code === 'signed_out') return null;
+        throw error;
+      },
+    );
+  };
+
+  const settle: Session['settle'] = async (sent, { status, header, json }, retried) => {
+    const access_token = header(RENEWED);
+    if (access_token) await state.take(offer({ access_token }));
+    if (status !== 401) return false;
+    let error = challengeError(header('www-authenticate'));
+    let reason: unknown;
+    if (json && (!error || retried)) {
+      const body = (await within(env, state.limit, json).catch(noop)) as Body | null | undefined;
+      error ??= body?.error as string;
+      reason = body?.reason;
+    }
+    if (cookie) {
+      // A cookie that has run out is not sent: the answer then has no error.
+      if (retried || ![DEAD, 'unauthorized', undefined].includes(error)) return false;
+      await state.demand(state.look).catch(noop);
+      return error === DEAD && !!state.held;
+    }
+    const held = error === DEAD && (await state.sync());
+    const newest = () => sent.headers.authorization === bearer(state.held).headers?.authorization;
+    if (!held) return false;
+    if (!newest()) return !retried;
+    if (!retried) {
+      await state.demand(state.renewal).catch(noop);
+      return !!state.held && !newest();
+    }
+    // Renewed just now, and refused all the same. A token that is merely behind the record is not dead.
+    if (reason !== 'claims_changed' && reason !== 'superseded') await state.finish(held, String(reason ?? error));
+    return false;
+  };
+
+  const call: Session['call'] = async (method, path, json) => {
+    if (path[0] !== '/') throw new TypeError(path);
+    method = method.toUpperCase();
+    for (let retried = false; ; retried = true) {
+      const sent = await prepare(issuer);
+      if (!sent) throw signedOut();
+      try {
+        const body = await state.ask(method, path, { headers: sent.headers, json });
+        await state.take(offer(body));
+        if (cookie && method !== 'GET' && path.startsWith('/v1/me') && !body.user) {
+          await state.demand(state.look).catch(noop);
+        }
+        return body as never;
+      } catch (error) {
+        const { status = 0, code, reason } = error as ResealError;
+        const answer = { status, header: () => null, json: async () => ({ error: code, reason }) };
+        if (!(await settle(sent, answer, retried))) throw error;
+      }
+    }
+  };
+
+  return { token, prepare, settle, call };
+}
