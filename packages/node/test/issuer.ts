@@ -41,6 +41,8 @@ export async function startIssuer() {
     else handler(request, response);
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
+  // A test that fails before its end leaves nothing behind that keeps the run from ending.
+  server.unref().on('connection', (socket) => socket.unref());
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const json = (value: unknown): Handler => {
     return (_, response) => void response.setHeader('Content-Type', 'application/json').end(JSON.stringify(value));
