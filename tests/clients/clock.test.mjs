@@ -231,7 +231,7 @@ for (const mode of ['sliding', 'cookie']) {
     // Idle: nothing but the clock. What was used after the last renewal may be renewed once more.
     for (let i = 0; i < 2; i += 1) {
       const left = await page.evaluate(() => session.expiresAt - session.now());
-      await pass(Math.max(left - 30, 1));
+      await pass(Math.max(Math.floor(left) - 30, 1));
       await pass(60);
     }
     await me(page);

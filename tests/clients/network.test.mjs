@@ -157,7 +157,7 @@ for (const [what, rule] of [
     const started = Date.now();
     // Whoever asks in a loop gets refusals, and the authority hears little of it: one try a second.
     const seen = new Set();
-    for (let loop = 0; loop < 2; loop += 1) {
+    for (let loop = 0; loop < (what.includes('superseded') ? 1 : 2); loop += 1) {
       const all = await page.evaluate(() =>
         Promise.all(Array.from({ length: 70 }, () => outcome(() => session.renew()))),
       );
@@ -167,7 +167,7 @@ for (const [what, rule] of [
     const calls = world.gate.count('/oauth/token', mark);
     const seconds = (Date.now() - started) / 1000;
     // `superseded` is worth a few calls in one try.
-    assert.ok(calls <= 8 + 4 * seconds && calls < 100, `${calls} calls in ${seconds} s for 141 renewals`);
+    assert.ok(calls <= 8 + 4 * seconds && calls < 100, `${calls} calls in ${seconds} s for all of them`);
     assert.equal(await signedIn(page), true);
     assert.deepEqual(await events(page, 'signedout'), []);
     wrong.end();

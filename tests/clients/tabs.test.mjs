@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before } from 'node:test';
 import { events, heard, rounds, row, signIn, signedIn, startBrowser, startWorld, test, until } from './support.mjs';
 
-const ROUNDS = rounds(20, 200);
+const ROUNDS = rounds(200, 1000);
 const GRACE = 10;
 
 let world;
