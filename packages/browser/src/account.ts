@@ -1,9 +1,9 @@
 import { noop } from './env.js';
-import { ResealError, unavailable } from './error.js';
+import { type ResealError, unavailable } from './error.js';
 import type { Body } from './http.js';
-import { bearer, rotate } from './renewal.js';
+import { postForm } from './renewal.js';
 import type { State } from './state.js';
-import { type Held, offer, revision, whole } from './tokens.js';
+import { offer, revision, whole } from './tokens.js';
 import type { Session, SessionItem } from './types.js';
 
 const HERE = '/v1/session';
@@ -14,8 +14,7 @@ export function addAccount(
   state: State,
   call: Session['call'],
 ): Pick<Session, 'login' | 'secondFactor' | 'resendCode' | 'sessions' | 'signOut'> {
-  const { ask, clock, cookie, options } = state;
-  const client_id = options.clientId;
+  const { ask, cookie, options } = state;
   let last: unknown;
 
   /** Adopts a login, and ends at the authority the session that it replaces. */
@@ -38,42 +37,34 @@ export function addAccount(
     return state.held!.claims;
   };
 
-  state.farewell = async (held) => {
-    const alive = clock.now() < held.claims.exp! && (await ask('DELETE', HERE, bearer(held)).catch(noop));
-    const { refresh_token: token } = held;
-    if (!alive && token) await ask('POST', '/oauth/revoke', { form: { token, client_id } }).catch(noop);
-  };
+  // RFC 7009: the session ends with either token. A form needs no preflight, so it passes when the page is left.
+  state.farewell = ({ refresh_token, access_token }) =>
+    postForm(state, '/oauth/revoke', { token: refresh_token ?? access_token! }).catch(noop);
 
   const signOut: Session['signOut'] = async ({ everywhere } = {}) => {
     await state.ready;
-    let held = await state.sync();
-    if (cookie) {
-      for (const path of everywhere ? [OTHERS, HERE] : [HERE]) {
-        await ask('DELETE', path).catch((error: ResealError) => {
+    const held = await state.sync();
+    try {
+      if (everywhere) await call('DELETE', OTHERS);
+      if (cookie) {
+        await ask('DELETE', HERE).catch((error: ResealError) => {
           if (error.status !== 401) throw error;
         });
-      }
-      state.epoch++;
-      return state.finish(held, 'signed_out');
-    }
-    if (!held) return;
-    await state.finish(held, 'signed_out', everywhere || !state.shelf);
-    try {
-      if (everywhere) {
-        if (held.refresh_token && clock.now() >= held.claims.exp!) {
-          held = { ...held, ...offer(await rotate(state, held)) } as Held;
-        }
-        await ask('DELETE', OTHERS, bearer(held));
+        state.epoch++;
+        await state.finish(held, 'signed_out');
       }
     } finally {
-      await state.farewell(held);
+      if (held && !cookie) {
+        await state.finish(held, 'signed_out', everywhere || !state.shelf);
+        await state.farewell(held);
+      }
     }
   };
 
   return {
     signOut,
     login: ({ username, password, scope }) =>
-      ask('POST', HERE, { json: { client_id, username, password, scope } }).then(
+      ask('POST', HERE, { client_id: options.clientId, username, password, scope }).then(
         async (body) => ({ status: 'signed_in', user: await enter(body) }),
         (error) => {
           const { challenge, factors } = error.details ?? {};
@@ -83,9 +74,9 @@ export function addAccount(
         },
       ),
     secondFactor: async ({ code, factor = 'phone', challenge = last }) =>
-      enter(await ask('POST', HERE + '/factor', { json: { challenge, factor, code } })),
+      enter(await ask('POST', HERE + '/factor', { challenge, factor, code })),
     async resendCode(challenge = last as string) {
-      await ask('POST', HERE + '/factor/resend', { json: { challenge } });
+      await ask('POST', HERE + '/factor/resend', { challenge });
     },
     sessions: {
       list: async () => (await call<{ items: SessionItem[] }>('GET', '/v1/sessions?limit=200')).items,

@@ -11,17 +11,16 @@ export function createFetch(
   { prepare, settle }: Pick<Session, 'prepare' | 'settle'>,
 ): typeof fetch {
   return async (input, init) => {
-    const request = typeof input === 'object' && 'url' in input ? input : undefined;
+    const request = (input as Request).url ? (input as Request) : undefined;
     const url = request?.url ?? String(input);
     const signal = init?.signal ?? request?.signal;
     // As `fetch`: headers of `init` take the place of the request's.
-    const given = new Headers(init?.headers ?? request?.headers);
+    const headers = new Headers(init?.headers ?? request?.headers);
     // What the caller has authenticated himself is his affair.
-    const mine = !given.has('authorization') && own(url);
+    const mine = !headers.has('authorization') && own(url);
     for (let retried = false; ; retried = true) {
       const sent = mine ? await until(prepare(url), signal) : null;
       if (!sent) return send(input, init);
-      const headers = new Headers(given);
       for (const name in sent.headers) headers.set(name, sent.headers[name]!);
       const response = await send(input, { ...init, headers, ...(sent.credentials && { credentials: 'include' }) });
       // A redirect may have led to a stranger (browsers take Authorization off then).

@@ -8,28 +8,25 @@ const BODY_MAX = 1 << 20;
 /** A JSON object. */
 export type Body = Record<string, unknown>;
 
-/** What is sent: JSON, or the parameters of a form, which OAuth takes. */
-export interface Ask {
-  headers?: Readonly<Record<string, string>>;
-  json?: unknown;
-  form?: Record<string, string>;
-}
+/** Headers of a request. */
+export type Fields = Readonly<Record<string, string>>;
 
 /**
  * Asks the authority once. Rejects with what the answer tells of, or with `unavailable` where there is none that can be
- * understood. A token that came in a header is put into the body.
+ * understood. A token that came in a header is put into the body. What is sent is JSON, or the form that OAuth takes.
  */
-export type Authority = (method: string, path: string, ask?: Ask) => Promise<Body>;
+export type Authority = (method: string, path: string, sent?: unknown, headers?: Fields) => Promise<Body>;
 
 /** The authority behind `send`, which takes its paths. */
 export function createAuthority(env: Env, clock: Clock, timeout: number, send: typeof fetch): Authority {
-  return (method, path, { headers, json, form } = {}) =>
+  return (method, path, sent, headers) =>
     within(env, timeout, async (signal) => {
       const began = clock.mono();
+      const text = sent instanceof URLSearchParams ? undefined : JSON.stringify(sent);
       const response = await send(path, {
         method,
-        headers: json ? { ...headers, 'content-type': 'application/json' } : { ...headers },
-        body: form ? new URLSearchParams(form) : json ? JSON.stringify(json) : null,
+        headers: { ...headers, ...(text && { 'content-type': 'application/json' }) },
+        body: text ?? (sent as URLSearchParams),
         cache: 'no-store',
         // Neither a password nor a token follows a redirect.
         redirect: 'error',
@@ -37,14 +34,14 @@ export function createAuthority(env: Env, clock: Clock, timeout: number, send: t
         keepalive: true,
         signal,
       });
-      const text = await readText(response, BODY_MAX);
+      const answer = await readText(response, BODY_MAX);
       const { ok, status } = response;
       // The page slept meanwhile: another tab may have taken this for lost and gone on.
       if (clock.mono() - began > timeout) throw unavailable();
       const header = (name: string) => response.headers.get(name);
       let body: Body = {};
       try {
-        body = JSON.parse(text || '{}') ?? body;
+        body = JSON.parse(answer || '{}') ?? body;
       } catch {
         // A page of a proxy in between is no answer.
         if (ok) throw unavailable();

@@ -33,8 +33,8 @@ export function createKeeper(state: State, slow: boolean, changed: Changed) {
     let text = seen;
     if (storage) {
       try {
-        const value = storage.get();
-        text = value && typeof value === 'object' ? await within(env, limit, async () => value) : value;
+        const place = storage;
+        text = await within(env, limit, async () => place.get());
       } catch {
         throw unavailable('storage');
       }

@@ -1,6 +1,6 @@
-import { noop, pause, within } from './env.js';
+import { noop, pause } from './env.js';
 import { ResealError, signedOut, unavailable } from './error.js';
-import type { Ask, Body } from './http.js';
+import type { Body, Fields } from './http.js';
 import { judge } from './judge.js';
 import { backOff } from './schedule.js';
 import type { State } from './state.js';
@@ -9,10 +9,12 @@ import { type Held, merge, offer, whole } from './tokens.js';
 const TIMER_MAX = 2 ** 31 - 1;
 /** Tries at one renewal: again after `superseded`, or with a newer token that another tab has brought. */
 const TRIES = 4;
+/** Seconds in which other tabs answer. */
+const ANSWER = 0.2;
 
 /** One flight at a time, and never a loop. */
 export function addRenewal(state: State) {
-  const { env, clock, cookie, owner, options } = state;
+  const { env, clock, cookie, options } = state;
   const { mode, expiringBefore = 60, keepAlive = mode === 'refresh' ? 'open' : 'use' } = options;
   let flight: Promise<void> | undefined;
   let flying: (() => Promise<void>) | undefined;
@@ -81,32 +83,33 @@ export function addRenewal(state: State) {
   state.renewal = async () => {
     const want = await state.sync();
     const work = async () => {
+      if (state.twins) {
+        // This copy may be older than what another tab holds.
+        state.post({ ask: want?.session.id! });
+        await pause(env, ANSWER);
+      }
       for (let n = 0; n < TRIES; n++) {
         const held = await state.sync();
         if (!held) throw signedOut();
         // Another tab has done it.
         if (want?.access_token !== held.access_token || want?.generation !== held.generation) return;
-        if (!owner || owner.owns) {
-          const asked = mode === 'refresh' ? rotate(state, held) : state.ask('POST', '/v1/session/renew', bearer(held));
-          const body = await asked.catch((error) => refused(error, held));
-          if (body) return adopt(body);
-          // Another tab's answer is on its way to the storage.
-          await pause(env, 0.2 * 2 ** n * (1 + env.Math.random()));
-        } else {
-          // A duplicated tab asks the owner, and waits for his record or to become the owner.
-          const news = within(env, state.limit, () => new Promise<void>((resolve) => state.waiting.push(resolve)));
-          state.post({ ask: held.session.id, generation: held.generation ?? 0 });
-          await news;
-        }
+        const asked =
+          mode === 'refresh'
+            ? postForm(state, '/oauth/token', { grant_type: 'refresh_token', refresh_token: held.refresh_token! })
+            : state.ask('POST', '/v1/session/renew', undefined, bearer(held));
+        const body = await asked.catch((error) => refused(error, held));
+        if (body) return adopt(body);
+        // Another tab's answer is on its way to the storage.
+        await pause(env, 0.2 * 2 ** n * (1 + env.Math.random()));
       }
       throw unavailable();
     };
-    return state.shelf && !owner ? state.locked(state.label, work) : work();
+    return state.shelf ? state.locked(state.label, work) : work();
   };
 
   state.look = async () => {
     const { held: sent, epoch } = state;
-    const ask = (path: string) => state.ask('GET', path, bearer(sent)).catch((error: ResealError) => error);
+    const ask = (path: string) => state.ask('GET', path, undefined, bearer(sent)).catch((error: ResealError) => error);
     const [session, user] = await Promise.all([ask('/v1/session'), cookie && ask('/v1/me')]);
     if (epoch !== state.epoch) return;
     if (session instanceof ResealError) {
@@ -165,11 +168,9 @@ export function addRenewal(state: State) {
 }
 
 /** The credential of a request. */
-export const bearer = (held: Held | null): Ask =>
-  held?.access_token ? { headers: { authorization: `Bearer ${held.access_token}` } } : {};
+export const bearer = (held: Held | null): Fields =>
+  held?.access_token ? { authorization: 'Bearer ' + held.access_token } : {};
 
-/** RFC 6749 §6. */
-export const rotate = ({ ask, options: { clientId } }: State, { refresh_token }: Held) =>
-  ask('POST', '/oauth/token', {
-    form: { grant_type: 'refresh_token', refresh_token: refresh_token!, client_id: clientId },
-  });
+/** A form, as OAuth takes them, of this public client. */
+export const postForm = ({ ask, options }: State, path: string, form: Fields) =>
+  ask('POST', path, new URLSearchParams({ ...form, client_id: options.clientId }));

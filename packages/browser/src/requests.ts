@@ -48,7 +48,7 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
       return { headers: {}, credentials: true };
     }
     return token().then(
-      (token) => ({ headers: { authorization: 'Bearer ' + token }, credentials: false }),
+      () => ({ headers: bearer(state.held), credentials: false }),
       (error) => {
         // Nobody is signed in: the answer to a request without a token says so.
         if (error.code === 'signed_out') return null;
@@ -75,7 +75,7 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
       return error === DEAD && !!state.held;
     }
     const held = error === DEAD && (await state.sync());
-    const newest = () => sent.headers.authorization === bearer(state.held).headers?.authorization;
+    const newest = () => sent.headers.authorization === bearer(state.held).authorization;
     if (!held) return false;
     if (!newest()) return !retried;
     if (!retried) {
@@ -94,11 +94,9 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
       const sent = await prepare(issuer);
       if (!sent) throw signedOut();
       try {
-        const body = await state.ask(method, path, { headers: sent.headers, json });
+        const body = await state.ask(method, path, json, sent.headers);
         await state.take(offer(body));
-        if (cookie && method !== 'GET' && path.startsWith('/v1/me') && !body.user) {
-          await state.demand(state.look).catch(noop);
-        }
+        if (cookie && method !== 'GET' && !body.user) await state.again(state.look).catch(noop);
         return body as never;
       } catch (error) {
         const { status = 0, code, reason } = error as ResealError;

@@ -10,7 +10,7 @@ import type { Claims, Session, SessionOptions } from './types.js';
 /** Makes a session in the page that `env` is. */
 export function create<User extends object>(options: SessionOptions, env: Env): Session<User> {
   const state = createState(options, env);
-  const { cookie, owner, shelf } = state;
+  const { cookie, shelf, twins } = state;
   addRenewal(state);
   const requests = addRequests(state);
   const account = addAccount(state, requests.call);
@@ -18,7 +18,7 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
   const cleanUps: (() => void)[] = [];
 
   // Every page of the origin can say this: it is taken with care.
-  state.heard = async ({ out, sid, reason, rev, sub, record, ask, generation }) => {
+  state.heard = async ({ out, sid, reason, rev, sub, record, ask }) => {
     const { held } = state;
     const behind = () => sub === state.held?.claims.sub && rev! > revision(state.held!.claims);
     if (out && out === held?.claims.sub && (!sid || sid === held.session.id)) {
@@ -30,12 +30,10 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
       await state.sync();
       // The first may join a flight that began before the change.
       for (let n = 0; n < 2 && behind(); n++) await state.again(state.renewal);
-    } else if (owner && record) {
+    } else if (twins) {
       const brought = parse(record);
       if (brought) await state.take(brought);
-    } else if (owner?.owns && held && ask === held.session.id) {
-      state.share(held);
-      if ((held.generation ?? 0) <= generation!) await state.again(state.renewal);
+      else if (held && ask === held.session.id) state.share(held);
     }
   };
 
@@ -45,15 +43,12 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
   }
   const awake = ({ type }: Event) => {
     state.hurry(type === 'online');
-    if (state.held) owner?.claim(state.held.session.id);
     state.sync().then(state.tick, noop);
   };
   listen(env.document, 'visibilitychange', awake);
   for (const event of ['online', 'focus', 'pageshow']) listen(env, event, awake);
   const reread = () => void state.sync().catch(noop);
   listen(env, 'storage', ({ key }: StorageEvent) => (!key || key === state.label) && reread());
-  // A page that is put aside must not keep the others from renewing.
-  listen(env, 'pagehide', ({ persisted }: PageTransitionEvent) => persisted && owner?.release());
   cleanUps.push(shelf?.subscribe?.(reread) ?? noop);
 
   return {
@@ -82,7 +77,6 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
       state.tick();
       state.listeners = {};
       cleanUps.forEach((clean) => clean());
-      owner?.release();
       state.channel?.close();
     },
   } satisfies Session<Claims> as Session<object> as Session<User>;

@@ -1,4 +1,4 @@
-import { createOwner, type Message, openChannel, type Owner } from './channel.js';
+import { type Message, openChannel } from './channel.js';
 import { type Clock, createClock } from './clock.js';
 import type { Env } from './env.js';
 import { type Authority, createAuthority } from './http.js';
@@ -29,7 +29,8 @@ export interface State extends Keeper {
   channel: BroadcastChannel | undefined;
   /** What another tab says. */
   heard(message: Message): Promise<void>;
-  owner: Owner | undefined;
+  /** Storage `'session'`: duplicated tabs have a copy each of one session, and keep each other up to date. */
+  twins: boolean;
   listeners: Record<string, Set<(detail: never) => void>>;
   /** Used since the last renewal. */
   used: boolean;
@@ -38,8 +39,6 @@ export interface State extends Keeper {
   /** Counts logins and sign-outs: an answer to what was asked before is late. */
   epoch: number;
   disposed: boolean;
-  /** What waits for any change. */
-  waiting: (() => void)[];
   ready: Promise<void>;
 
   emit<E extends keyof Events<Claims>>(event: E, detail: Events<Claims>[E]): void;
@@ -75,7 +74,7 @@ export interface State extends Keeper {
 /** What is held, where it is kept, who hears of changes. */
 export function createState(options: SessionOptions, env: Env): State {
   const { mode, storage, timeout = 10 } = options;
-  const state = { options, env, limit: timeout, waiting: [], epoch: 0 } as unknown as State;
+  const state = { options, env, limit: timeout, epoch: 0 } as unknown as State;
   const locks = options.locks === undefined ? env.navigator?.locks : options.locks;
   const clock = (state.clock = createClock(env));
   const cookie = (state.cookie = state.unknown = mode === 'cookie');
@@ -90,38 +89,24 @@ export function createState(options: SessionOptions, env: Env): State {
   state.locked = createLocked(env, locks, options.lockTimeout ?? 3);
   state.listeners = {};
 
-  state.emit = (event, detail) =>
-    state.listeners[event]?.forEach((listener) => {
-      try {
-        listener(detail as never);
-      } catch (error) {
-        // The listener's own fault is reported like any uncaught one, and stops nothing here.
-        env.setTimeout(() => {
-          throw error;
-        });
-      }
-    });
-  const wake = () => state.waiting.splice(0).forEach((go) => go());
+  // Async: a listener's own fault is reported like any that nobody handles, and stops nothing here.
+  state.emit = (event, detail) => state.listeners[event]?.forEach(async (listener) => listener(detail as never));
 
   createKeeper(state, typeof storage === 'object', (held, before, reason) => {
     const other = held?.session.id !== before?.session.id;
     const renewed = other || held?.access_token !== before?.access_token;
     if (other) state.epoch++;
     if (renewed) state.used = false;
-    wake();
     if (!held) {
-      state.owner?.release();
       state.emit('signedout', { reason });
     } else if (other || !before) {
       state.unknown = false;
-      state.owner?.claim(held.session.id);
-      // A copy may be older than what its owner holds.
-      if (state.owner) state.post({ ask: held.session.id, generation: -1 });
+      if (state.twins) state.post({ ask: held.session.id });
       state.emit('signedin', { user: held.claims });
     } else {
       const rev = revision(held.claims);
       const { end } = state.planOf(held);
-      if (state.owner?.owns) state.share(held);
+      if (state.twins) state.share(held);
       if (rev > revision(before.claims)) state.post({ rev, sub: held.claims.sub });
       if (!sameClaims(held.claims, before.claims)) state.emit('claims', { user: held.claims, previous: before.claims });
       if (renewed || end !== state.planOf(before).end) {
@@ -132,7 +117,7 @@ export function createState(options: SessionOptions, env: Env): State {
     state.tick();
   });
   state.channel = openChannel(state);
-  if (state.shelf && mode === 'refresh' && storage === 'session') state.owner = createOwner(state, locks, wake);
+  state.twins = storage === 'session';
 
   state.post = (message) => state.channel?.postMessage(message);
   state.share = (held) => state.post({ record: format(held, clock.skew()) });

@@ -49,8 +49,7 @@ export function merge(held: Held, offer: Offer): Held {
     next.access_token = offer.access_token;
     const { renew_at, exp } = next.claims;
     // A token that came alone, in a header: a touch moved the idle end with it.
-    if (!offer.session && renew_at && exp)
-      next.session = { ...held.session, renew_at, idle_expires_at: Math.max(held.session.idle_expires_at ?? 0, exp) };
+    if (!offer.session && renew_at) next.session = { ...held.session, renew_at, idle_expires_at: exp! };
   }
   if (refresh) {
     next.refresh_token = offer.refresh_token;

@@ -138,7 +138,8 @@ export class Model {
     }
     if (path === '/oauth/token') return this.rotate(new URLSearchParams(call.body).get('refresh_token') ?? '');
     if (path === '/oauth/revoke') {
-      this.end((new URLSearchParams(call.body).get('token') ?? '').split('.')[1] ?? '', 'signed_out');
+      const token = new URLSearchParams(call.body).get('token') ?? '';
+      this.end(shown(token)?.sid ?? token.split('.')[1] ?? '', 'signed_out');
       return new Response('');
     }
     const caller = this.caller(call);

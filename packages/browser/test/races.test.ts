@@ -15,7 +15,7 @@ interface Weather {
   tab: Partial<TabOptions>;
   /** A new tab begins with a copy of another's sessionStorage. */
   copies?: boolean;
-  /** Without locks an owner that sleeps looks like one that died: two tabs then renew, each with a copy of its own. */
+  /** Without locks a copy that sleeps in the midst of a renewal wakes up with a token that nobody else knows of. */
   sleepless?: boolean;
 }
 
