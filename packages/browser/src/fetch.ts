@@ -1,4 +1,3 @@
-import { noop } from './env.js';
 import { readText } from './http.js';
 import type { State } from './state.js';
 import type { Session } from './types.js';
@@ -29,7 +28,6 @@ export function createFetch(
       const answer = { status: response.status, header: (name: string) => response.headers.get(name), json };
       const renewed = await until(settle(sent, answer, retried), signal);
       if (!renewed || isOnce(init?.body, request)) return response;
-      void response.body?.cancel().catch(noop);
     }
   };
 }

@@ -18,12 +18,10 @@ export type Changed = (held: Held | null, before: Held | null, reason: string) =
 /** Runs alone across tabs. */
 export type Locked = <T>(name: string, work: () => Promise<T>) => Promise<T>;
 
-/** `slow`: the storage answers at its leisure, and other tabs may come between. */
-export function createKeeper(state: State, slow: boolean, changed: Changed) {
-  const { env, clock, label, limit } = state;
+export function createKeeper(state: State, changed: Changed) {
+  const { env, clock, limit } = state;
   let storage = state.shelf;
   let seen: string | null = null;
-  let gone: string | undefined;
   let queue: Promise<unknown> = Promise.resolve();
   state.held = null;
 
@@ -43,7 +41,7 @@ export function createKeeper(state: State, slow: boolean, changed: Changed) {
         if (stored) clock.seed(stored.skew ?? 0);
       }
     }
-    const held = decide(storage ? choose(before, stored, gone) : before);
+    const held = decide(storage ? choose(before, stored, state.gone) : before);
     if (storage && held !== stored) {
       text = held && format(held, clock.skew());
       try {
@@ -56,15 +54,13 @@ export function createKeeper(state: State, slow: boolean, changed: Changed) {
     seen = text;
     if (held !== before) {
       state.held = held;
-      if (held?.session.id !== before?.session.id) gone = before?.session.id;
       changed(held, before, reason);
     }
     return held;
   };
 
   state.update = (decide, reason = 'signed_out') => {
-    const work = () => step(decide, reason);
-    const turn = queue.then(() => (slow ? state.locked(label + ':w', work) : work()));
+    const turn = queue.then(() => step(decide, reason));
     queue = turn.catch(noop);
     return turn;
   };

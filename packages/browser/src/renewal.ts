@@ -124,46 +124,37 @@ export function addRenewal(state: State) {
     await state.update((held) => (held?.session.id === found.session.id ? merge(held, found) : found));
   };
 
-  state.tick = () => {
+  state.tick = (use) => {
     env.clearTimeout(timer);
-    if (state.disposed) return;
     const { held } = state;
     const now = clock.now();
     let next = Infinity;
     let expiring = 0;
-    const at = (moment: number, work?: () => Promise<void>) => {
-      const wait = work ? Math.max(retryAt - clock.mono(), rest()) : 0;
-      if (work && flight) return;
-      if (work && moment <= now && wait <= 0) run(work).catch(noop);
-      else next = Math.min(next, Math.max(moment - now, wait));
+    const at = (moment: number, work: () => Promise<void>) => {
+      if (flight) return;
+      const wait = Math.max(moment - now, retryAt - clock.mono(), rest());
+      if (wait <= 0) run(work).catch(noop);
+      else next = Math.min(next, wait);
     };
     if (held) {
-      const { ahead, end } = state.planOf(held);
+      const { use: half, ahead, end } = state.planOf(held);
+      state.used ||= !!use;
       const warn = end - expiringBefore;
       const alive = keepAlive === 'open' ? env.document?.visibilityState !== 'hidden' : state.used;
       if (alive) at(ahead, state.renewal);
+      if (use && half <= now) at(half, state.renewal);
       // Whether the end has come the authority says, by its clock.
       at(end + 1, mode === 'refresh' ? state.renewal : state.look);
       if (told !== end && (!alive || end >= held.session.expires_at)) {
-        if (warn > now) at(warn);
+        if (warn > now) next = Math.min(next, warn - now);
         else if (end > now) expiring = told = end;
       }
     } else if (state.unknown) at(0, state.look);
     if (next < Infinity) {
-      timer = env.setTimeout(state.tick, Math.min(Math.ceil(next * 1000), TIMER_MAX));
+      timer = env.setTimeout(() => state.tick(), Math.min(Math.ceil(next * 1000), TIMER_MAX));
       (timer as { unref?(): void }).unref?.();
     }
     if (expiring) state.emit('expiring', { expiresAt: expiring });
-  };
-
-  state.use = () => {
-    if (!state.used) {
-      state.used = true;
-      state.tick();
-    }
-    if (!flight && clock.mono() >= retryAt && clock.now() >= state.planOf(state.held!).use) {
-      state.demand(state.renewal).catch(noop);
-    }
   };
 }
 

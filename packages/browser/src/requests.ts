@@ -27,7 +27,7 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
     if (cookie) throw new ResealError('no_token');
     await state.ready;
     const held = await state.sync();
-    if (state.disposed || !held) throw signedOut();
+    if (!held) throw signedOut();
     const { exp = 0, iat = exp } = held.claims;
     if (exp - clock.now() <= Math.min(5, (exp - iat) / 5)) {
       try {
@@ -36,25 +36,22 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
         if (!state.held || clock.now() >= exp) throw error;
       }
     }
-    state.use();
+    state.tick(true);
     return state.held!.access_token!;
   };
 
   const prepare: Session['prepare'] = async (url) => {
-    if (state.disposed || !state.own(url)) return null;
-    if (cookie) {
-      await state.ready;
-      if (state.held) state.use();
-      return { headers: {}, credentials: true };
+    if (!state.own(url)) return null;
+    try {
+      if (!cookie) await token();
+    } catch (error) {
+      // Nobody is signed in: the answer to a request without a token says so.
+      if ((error as ResealError).code === 'signed_out') return null;
+      throw error;
     }
-    return token().then(
-      () => ({ headers: bearer(state.held), credentials: false }),
-      (error) => {
-        // Nobody is signed in: the answer to a request without a token says so.
-        if (error.code === 'signed_out') return null;
-        throw error;
-      },
-    );
+    await state.ready;
+    if (cookie) state.tick(true);
+    return { headers: bearer(state.held), credentials: cookie };
   };
 
   const settle: Session['settle'] = async (sent, { status, header, json }, retried) => {

@@ -16,11 +16,9 @@ export function plan(mode: Mode, { claims, session }: Held, renewBefore: number)
   const last = session.expires_at;
   const idle = Math.min(session.idle_expires_at ?? last, last);
   const until = claims.exp ?? idle;
-  const end = mode === 'refresh' ? idle : until;
-  if (until >= last) return { use: Infinity, ahead: Infinity, end };
   const half = claims.exp ? claims.renew_at : session.renew_at;
-  const ahead = until - Math.min(renewBefore, 0.2 * (until - (claims.iat ?? half ?? until)));
-  return { use: Math.min(half ?? ahead, ahead), ahead, end };
+  const ahead = until < last ? until - Math.min(renewBefore, 0.2 * (until - (claims.iat ?? half ?? until))) : Infinity;
+  return { use: ahead < last ? Math.min(half ?? ahead, ahead) : ahead, ahead, end: mode === 'refresh' ? idle : until };
 }
 
 /** Seconds to wait after the nth failure in a row: 1 to 30, spread so that pages do not come back all at once. */

@@ -15,7 +15,7 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
   const requests = addRequests(state);
   const account = addAccount(state, requests.call);
   const ready = (state.ready = (cookie ? state.again(state.look) : state.sync()).then(noop, noop));
-  const cleanUps: (() => void)[] = [];
+  const over = new AbortController();
 
   // Every page of the origin can say this: it is taken with care.
   state.heard = async ({ out, sid, reason, rev, sub, record, ask }) => {
@@ -37,19 +37,17 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
     }
   };
 
-  function listen(target: Env | Document | undefined, event: string, listener: (event: never) => void) {
-    target?.addEventListener?.(event, listener as EventListener);
-    cleanUps.push(() => target?.removeEventListener?.(event, listener as EventListener));
-  }
+  const listen = (target: Env | Document | undefined, event: string, listener: (event: never) => void) =>
+    target?.addEventListener?.(event, listener as EventListener, over);
   const awake = ({ type }: Event) => {
     state.hurry(type === 'online');
-    state.sync().then(state.tick, noop);
+    state.sync().then(() => state.tick(), noop);
   };
   listen(env.document, 'visibilitychange', awake);
   for (const event of ['online', 'focus', 'pageshow']) listen(env, event, awake);
   const reread = () => void state.sync().catch(noop);
   listen(env, 'storage', ({ key }: StorageEvent) => (!key || key === state.label) && reread());
-  cleanUps.push(shelf?.subscribe?.(reread) ?? noop);
+  const unsubscribe = shelf?.subscribe?.(reread);
 
   return {
     ready,
@@ -73,10 +71,14 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
       return () => void set.delete(listener);
     },
     dispose() {
-      state.disposed = true;
+      // Nobody is signed in here any more, whatever comes.
+      state.update = async () => (state.held = null);
+      state.held = null;
+      state.unknown = false;
       state.tick();
       state.listeners = {};
-      cleanUps.forEach((clean) => clean());
+      over.abort();
+      unsubscribe?.();
       state.channel?.close();
     },
   } satisfies Session<Claims> as Session<object> as Session<User>;

@@ -38,7 +38,8 @@ export interface State extends Keeper {
   unknown: boolean;
   /** Counts logins and sign-outs: an answer to what was asked before is late. */
   epoch: number;
-  disposed: boolean;
+  /** The session that this tab saw end. */
+  gone: string | undefined;
   ready: Promise<void>;
 
   emit<E extends keyof Events<Claims>>(event: E, detail: Events<Claims>[E]): void;
@@ -60,10 +61,8 @@ export interface State extends Keeper {
   again(work: Work): Promise<void>;
   /** For somebody who waits: as `again`, but not twice in a second with one credential. */
   demand(work: Work): Promise<void>;
-  /** Looks what is due, does it, and sets the one timer to what comes next. */
-  tick(): void;
-  /** Notes a use, and renews in the background what is due by it. */
-  use(): void;
+  /** Looks what is due, does it, and sets the one timer to what comes next. `use`: because the session is used now. */
+  tick(use?: boolean): void;
   /** The page woke up, or the network did: no more waiting. */
   hurry(online: boolean): void;
   own(url: string): boolean;
@@ -74,28 +73,57 @@ export interface State extends Keeper {
 /** What is held, where it is kept, who hears of changes. */
 export function createState(options: SessionOptions, env: Env): State {
   const { mode, storage, timeout = 10 } = options;
-  const state = { options, env, limit: timeout, epoch: 0 } as unknown as State;
+  const cookie = mode === 'cookie';
   const locks = options.locks === undefined ? env.navigator?.locks : options.locks;
-  const clock = (state.clock = createClock(env));
-  const cookie = (state.cookie = state.unknown = mode === 'cookie');
-  const credentials = cookie ? 'include' : 'same-origin';
-  state.baseUrl = env.document?.baseURI ?? env.location?.href;
-  state.issuer = new URL(options.api, state.baseUrl).href.replace(/\/$/, '');
-  const label = (state.label = `reseal:${options.clientId}@${state.issuer}`);
+  const clock = createClock(env);
   // Bound now: who replaces `window.fetch` later does not see the refresh token pass.
-  const send = (state.send = options.fetch ?? env.fetch.bind(env));
-  state.ask = createAuthority(env, clock, timeout, (path, init) => send(state.issuer + path, { ...init, credentials }));
-  state.shelf = storageOf(options, env, label);
-  state.locked = createLocked(env, locks, options.lockTimeout ?? 3);
-  state.listeners = {};
+  const send = options.fetch ?? env.fetch.bind(env);
+  const credentials = cookie ? 'include' : 'same-origin';
+  const baseUrl = env.document?.baseURI ?? env.location?.href;
+  const issuer = new URL(options.api, baseUrl).href.replace(/\/$/, '');
+  const label = `reseal:${options.clientId}@${issuer}`;
+  // The parts add the rest.
+  const state = {
+    options,
+    env,
+    clock,
+    cookie,
+    baseUrl,
+    issuer,
+    label,
+    send,
+    held: null,
+    limit: timeout,
+    shelf: storageOf(options, env, label),
+    locked: createLocked(env, locks, options.lockTimeout ?? 3),
+    ask: createAuthority(env, clock, timeout, (path, init) => send(issuer + path, { ...init, credentials })),
+    listeners: {},
+    twins: storage === 'session',
+    unknown: cookie,
+    epoch: 0,
+    // Async: a listener's own fault is reported like any that nobody handles, and stops nothing here.
+    emit: (event, detail) => state.listeners[event]?.forEach(async (listener) => listener(detail as never)),
+    post: (message) => state.channel?.postMessage(message),
+    share: (held) => state.post({ record: format(held, clock.skew()) }),
+    planOf: (held) => plan(mode, held, options.renewBefore ?? 60),
+    sync: () => state.update((held) => held),
+    take: (offer) => state.update((held) => held && merge(held, offer)),
+    drop: ({ session }, reason) => state.update((held) => (held?.session.id === session.id ? null : held), reason),
+    async finish(held, reason, all) {
+      if (!held) return;
+      await state.drop(held, reason);
+      state.post({ out: held.claims.sub, reason, ...(all ? {} : { sid: held.session.id }) });
+    },
+  } as State;
+  state.channel = openChannel(state);
 
-  // Async: a listener's own fault is reported like any that nobody handles, and stops nothing here.
-  state.emit = (event, detail) => state.listeners[event]?.forEach(async (listener) => listener(detail as never));
-
-  createKeeper(state, typeof storage === 'object', (held, before, reason) => {
+  createKeeper(state, (held, before, reason) => {
     const other = held?.session.id !== before?.session.id;
     const renewed = other || held?.access_token !== before?.access_token;
-    if (other) state.epoch++;
+    if (other) {
+      state.epoch++;
+      state.gone = before?.session.id;
+    }
     if (renewed) state.used = false;
     if (!held) {
       state.emit('signedout', { reason });
@@ -116,19 +144,5 @@ export function createState(options: SessionOptions, env: Env): State {
     }
     state.tick();
   });
-  state.channel = openChannel(state);
-  state.twins = storage === 'session';
-
-  state.post = (message) => state.channel?.postMessage(message);
-  state.share = (held) => state.post({ record: format(held, clock.skew()) });
-  state.planOf = (held) => plan(mode, held, options.renewBefore ?? 60);
-  state.sync = () => state.update((held) => held);
-  state.take = (offer) => state.update((held) => held && merge(held, offer));
-  state.drop = ({ session }, reason) => state.update((held) => (held?.session.id === session.id ? null : held), reason);
-  state.finish = async (held, reason, all) => {
-    if (!held) return;
-    await state.drop(held, reason);
-    state.post({ out: held.claims.sub, reason, ...(all ? {} : { sid: held.session.id }) });
-  };
   return state;
 }

@@ -35,7 +35,7 @@ const TOKEN_MAX = 16384;
  */
 export function merge(held: Held, offer: Offer): Held {
   if ((offer.session?.id ?? offer.claims?.sid) !== held.session.id) return held;
-  const refresh = offer.refresh_token && (offer.generation ?? 0) > (held.generation ?? 0);
+  const refresh = offer.generation! > held.generation!;
   const access =
     offer.claims &&
     !offer.access_token === !held.access_token &&
@@ -70,11 +70,12 @@ export function choose(held: Held | null, stored: Held | null, gone: string | un
 }
 
 /** The user's revision that claims or a record show. */
-export const revision = (claims: Shown) => claims.rev ?? claims.revision ?? 0;
+export const revision = (claims: Shown) => (claims.rev ?? claims.revision)!;
 
 /** Access tokens of one session are ordered by `rev`, `iat`, `exp`. */
 export function isNewer(a: Shown, b: Shown): boolean {
-  return (revision(a) - revision(b) || (a.iat ?? 0) - (b.iat ?? 0) || (a.exp ?? 0) - (b.exp ?? 0)) > 0;
+  // What is not there is not newer.
+  return (revision(a) - revision(b) || a.iat! - b.iat! || a.exp! - b.exp!) > 0;
 }
 
 /** Whether two tokens say the same of the user. */
@@ -84,7 +85,7 @@ const bare = (claims: Shown) => JSON.stringify({ ...claims, iat: 0, exp: 0, jti:
 /** What an answer of the authority, or a kept record, has to offer. Whatever is malformed is nothing. */
 export function offer(body: Record<string, unknown> | null): Offer {
   const { session, access_token, refresh_token, generation, user } = (body ?? {}) as Offer & { user?: Shown };
-  const info = typeof session?.id === 'string' ? session : undefined;
+  const info = session?.id ? session : undefined;
   return {
     session: info,
     claims: access_token ? decode(access_token) : user,
@@ -100,10 +101,10 @@ export const whole = (offer: Offer): Held | null => (offer.session && offer.clai
 /** The claims of a JWT, unverified: for display and timing only. */
 export function decode(token: unknown): Shown | undefined {
   try {
-    if (typeof token !== 'string' || token.length > TOKEN_MAX) return;
-    const part = atob(token.split('.')[1]!.replace(/-/g, '+').replace(/_/g, '/'));
-    const claims = JSON.parse(new TextDecoder().decode(Uint8Array.from(part, (c) => c.charCodeAt(0))));
-    return typeof claims.sub === 'string' ? claims : undefined;
+    const text = token as string;
+    if (text.length > TOKEN_MAX) return;
+    const part = atob(text.split('.')[1]!.replace(/-/g, '+').replace(/_/g, '/'));
+    return JSON.parse(new TextDecoder().decode(Uint8Array.from(part, (c) => c.charCodeAt(0))));
   } catch {
     return;
   }
@@ -113,10 +114,10 @@ export function decode(token: unknown): Shown | undefined {
 export const format = ({ claims: _, ...record }: Held, skew: number) => JSON.stringify({ v: 1, ...record, skew });
 
 /** A stored record; null: there is none, or it cannot be read. */
-export function parse(text: unknown): (Held & { skew?: number }) | null {
+export function parse(text: unknown): Held | null {
   try {
     const record = JSON.parse(text as string);
-    const held = record?.v === 1 && record.access_token && whole(offer(record));
+    const held = record.v === 1 && record.access_token && whole(offer(record));
     return held ? { ...held, skew: +record.skew || 0 } : null;
   } catch {
     return null;

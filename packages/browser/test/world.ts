@@ -124,10 +124,11 @@ export class Tab {
     world.tabs.push(this);
     const { locks = true, channels = true, origin = 'https://app.example' } = options;
     const on = (prefix: string) => ({
-      addEventListener: (event: string, listener: Listener) => {
+      addEventListener: (event: string, listener: Listener, { signal }: { signal?: AbortSignal } = {}) => {
         const key = prefix + event;
         if (!this.listeners.has(key)) this.listeners.set(key, new Set());
         this.listeners.get(key)!.add(listener);
+        signal?.addEventListener('abort', () => this.listeners.get(key)!.delete(listener));
       },
       removeEventListener: (event: string, listener: Listener) =>
         void this.listeners.get(prefix + event)?.delete(listener),
