@@ -128,6 +128,31 @@ test('a tab that reloads while its sessionStorage copy lives in another tab keep
   await browser.close();
 });
 
+for (const way of ['frozen by the browser', 'on another page']) {
+  test(`a duplicated tab that was ${way} while the other renewed, later than the grace, goes on with the newest`, async () => {
+    const browser = await world.context();
+    const first = await browser.open('refresh', { storage: 'session' });
+    const id = await signIn(first, await world.newUser());
+    const second = await duplicate(browser, first);
+    const debug = await browser.context.newCDPSession(second);
+    if (way === 'on another page') await second.goto(`${world.app.origin}/other`);
+    else await debug.send('Page.setWebLifecycleState', { state: 'frozen' });
+    for (let i = 0; i < 3; i += 1) {
+      await world.advance(2 * GRACE + 5);
+      assert.deepEqual(await first.evaluate(() => outcome(() => session.renew())), {});
+    }
+    await world.advance(2 * GRACE + 5);
+    if (way === 'on another page') await second.goBack();
+    else await debug.send('Page.setWebLifecycleState', { state: 'active' });
+    assert.deepEqual(await second.evaluate(() => outcome(() => session.renew())), {});
+    await world.advance(2 * GRACE + 5);
+    assert.deepEqual(await first.evaluate(() => outcome(() => session.renew())), {});
+    await bothLive([first, second]);
+    assert.deepEqual(await told(id), ['started']);
+    await browser.close();
+  });
+}
+
 for (const way of ['is closed', 'crashes', 'hangs']) {
   test(`a tab ${way} while it holds the lock`, async () => {
     const browser = await world.context();
