@@ -3,7 +3,7 @@ import { type ResealError, unavailable } from './error.js';
 import type { Body } from './http.js';
 import { postForm } from './renewal.js';
 import type { State } from './state.js';
-import { offer, revision, whole } from './tokens.js';
+import { offer, whole } from './tokens.js';
 import type { Session, SessionItem } from './types.js';
 
 const HERE = '/v1/session';
@@ -26,8 +26,7 @@ export function addAccount(
       state.epoch++;
       state.unknown = true;
       await state.look();
-      const { claims } = state.held!;
-      state.post({ rev: revision(claims), sub: claims.sub });
+      state.tell(state.held!.claims);
     } else {
       const old = await state.sync();
       if (!whole(fresh)) throw unavailable();

@@ -52,7 +52,7 @@ export function createAuthority(env: Env, clock: Clock, timeout: number, send: t
       if (ok) return body;
       const { error, error_description, reason, access_token, ...details } = body;
       throw new ResealError(
-        typeof error === 'string' && error !== 'temporarily_unavailable' ? error : 'unavailable',
+        error && error !== 'temporarily_unavailable' ? `${error}` : 'unavailable',
         error_description as string,
         { status, reason, retryAfter: +header('retry-after')! || undefined, details },
       );

@@ -87,12 +87,11 @@ export function createLocked(env: Env, locks: LockManager | null | undefined, ti
   };
 }
 
-/** The storage that was asked for; none where the browser does not let us. */
-export function storageOf({ storage, mode }: SessionOptions, env: Env, key: string): TokenStorage | undefined {
-  if (mode === 'cookie' || !storage || storage === 'memory') return;
+/** The storage that was asked for; none where there is none of that name, or the browser does not let us. */
+export function storageOf({ storage }: SessionOptions, env: Env, key: string): TokenStorage | undefined {
   if (typeof storage === 'object') return storage;
   try {
-    const area = env[`${storage}Storage`]!;
+    const area = env[`${storage as 'local'}Storage`]!;
     area.getItem(key);
     return {
       get: () => area.getItem(key),

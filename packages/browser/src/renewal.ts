@@ -1,7 +1,7 @@
 import { noop, pause } from './env.js';
 import { ResealError, signedOut, unavailable } from './error.js';
 import type { Body, Fields } from './http.js';
-import { judge } from './judge.js';
+import { isDead } from './judge.js';
 import { backOff } from './schedule.js';
 import type { State } from './state.js';
 import { type Held, merge, offer, whole } from './tokens.js';
@@ -67,10 +67,10 @@ export function addRenewal(state: State) {
 
   /** Signs out if the answer says so of what is still the newest. Else it may be tried again. */
   const refused = async (error: ResealError, sent: Held | null) => {
-    const verdict = judge(mode, error);
-    if (verdict === 'away') throw Object.assign(error, { code: 'unavailable' });
+    if (!isDead(mode, error)) throw Object.assign(error, { code: 'unavailable' });
     const newest = await state.sync();
-    if (verdict !== 'over' || (newest && newest !== sent)) return;
+    // Replaced a moment ago; or another tab has brought something newer.
+    if (error.reason === 'superseded' || (newest && newest !== sent)) return;
     const reason = String(error.reason ?? error.code);
     await state.finish(sent, reason);
     throw signedOut(reason);

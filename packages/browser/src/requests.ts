@@ -66,8 +66,8 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
       reason = body?.reason;
     }
     if (cookie) {
-      // A cookie that has run out is not sent: the answer then has no error.
-      if (retried || ![DEAD, 'unauthorized', undefined].includes(error)) return false;
+      // The answer to a cookie that has run out has no error, as it was not sent.
+      if (retried) return false;
       await state.demand(state.look).catch(noop);
       return error === DEAD && !!state.held;
     }

@@ -4,7 +4,7 @@ import type { Env } from './env.js';
 import { type Authority, createAuthority } from './http.js';
 import { createKeeper, createLocked, type Keeper, type Locked, storageOf } from './keeper.js';
 import { type Plan, plan } from './schedule.js';
-import { format, type Held, merge, type Offer, revision, sameClaims } from './tokens.js';
+import { format, type Held, merge, type Offer, revision, sameClaims, type Shown } from './tokens.js';
 import type { Claims, Events, SessionOptions, TokenStorage } from './types.js';
 
 type Work = () => Promise<void>;
@@ -30,7 +30,7 @@ export interface State extends Keeper {
   /** What another tab says. */
   heard(message: Message): Promise<void>;
   /** Storage `'session'`: duplicated tabs have a copy each of one session, and keep each other up to date. */
-  twins: boolean;
+  twins: boolean | undefined;
   listeners: Record<string, Set<(detail: never) => void>>;
   /** Used since the last renewal. */
   used: boolean;
@@ -46,6 +46,8 @@ export interface State extends Keeper {
   post(message: Message): void;
   /** Sends the record to the tabs that were duplicated from this one. */
   share(held: Held): void;
+  /** Tells the other tabs that the claims have changed. */
+  tell(claims: Shown): void;
   planOf(held: Held): Plan;
   sync(): Promise<Held | null>;
   /** Adopts what is newer. */
@@ -82,6 +84,7 @@ export function createState(options: SessionOptions, env: Env): State {
   const baseUrl = env.document?.baseURI ?? env.location?.href;
   const issuer = new URL(options.api, baseUrl).href.replace(/\/$/, '');
   const label = `reseal:${options.clientId}@${issuer}`;
+  const shelf = cookie ? undefined : storageOf(options, env, label);
   // The parts add the rest.
   const state = {
     options,
@@ -94,17 +97,18 @@ export function createState(options: SessionOptions, env: Env): State {
     send,
     held: null,
     limit: timeout,
-    shelf: storageOf(options, env, label),
+    shelf,
     locked: createLocked(env, locks, options.lockTimeout ?? 3),
     ask: createAuthority(env, clock, timeout, (path, init) => send(issuer + path, { ...init, credentials })),
     listeners: {},
-    twins: storage === 'session',
+    twins: shelf && storage === 'session',
     unknown: cookie,
     epoch: 0,
     // Async: a listener's own fault is reported like any that nobody handles, and stops nothing here.
     emit: (event, detail) => state.listeners[event]?.forEach(async (listener) => listener(detail as never)),
     post: (message) => state.channel?.postMessage(message),
     share: (held) => state.post({ record: format(held, clock.skew()) }),
+    tell: (claims) => state.post({ sub: claims.sub, rev: revision(claims) }),
     planOf: (held) => plan(mode, held, options.renewBefore ?? 60),
     sync: () => state.update((held) => held),
     take: (offer) => state.update((held) => held && merge(held, offer)),
@@ -132,10 +136,9 @@ export function createState(options: SessionOptions, env: Env): State {
       if (state.twins) state.post({ ask: held.session.id });
       state.emit('signedin', { user: held.claims });
     } else {
-      const rev = revision(held.claims);
       const { end } = state.planOf(held);
       if (state.twins) state.share(held);
-      if (rev > revision(before.claims)) state.post({ rev, sub: held.claims.sub });
+      if (revision(held.claims) > revision(before.claims)) state.tell(held.claims);
       if (!sameClaims(held.claims, before.claims)) state.emit('claims', { user: held.claims, previous: before.claims });
       if (renewed || end !== state.planOf(before).end) {
         if (cookie) state.used = false;

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { createClock } from '../src/clock.js';
-import { challengeError, judge } from '../src/judge.js';
+import { challengeError, isDead } from '../src/judge.js';
 import { backOff, plan } from '../src/schedule.js';
 import { choose, decode, format, type Held, isNewer, merge, offer, parse, sameClaims, whole } from '../src/tokens.js';
 import { jwt } from './model.js';
@@ -140,15 +140,12 @@ describe('adoption', () => {
   });
 });
 
-test('only the authority can say that a session is over', () => {
-  const grant = { code: 'invalid_grant' };
-  const token = { code: 'invalid_token' };
-  assert.equal(judge('refresh', { status: 400, ...grant }), 'over');
-  assert.equal(judge('refresh', { status: 400, ...grant, reason: 'superseded' }), 'superseded');
-  assert.equal(judge('sliding', { status: 401, ...token, reason: 'idle_timeout' }), 'over');
-  assert.equal(judge('cookie', { status: 401, ...token, reason: 'superseded' }), 'superseded');
-  assert.equal(judge('cookie', { status: 401, code: 'unauthorized' }), 'over');
-  const away: [Parameters<typeof judge>[0], number | undefined, string][] = [
+test('only the authority can say that a credential is no good', () => {
+  assert.equal(isDead('refresh', { status: 400, code: 'invalid_grant' }), true);
+  assert.equal(isDead('sliding', { status: 401, code: 'invalid_token' }), true);
+  assert.equal(isDead('fixed', { status: 401, code: 'invalid_token' }), true);
+  assert.equal(isDead('cookie', { status: 401, code: 'unauthorized' }), true);
+  const away: [Parameters<typeof isDead>[0], number | undefined, string][] = [
     ['refresh', 401, 'invalid_client'],
     ['refresh', 400, 'invalid_request'],
     ['refresh', 400, 'unavailable'],
@@ -166,7 +163,7 @@ test('only the authority can say that a session is over', () => {
     ['sliding', undefined, 'invalid_token'],
   ];
   for (const [mode, status, code] of away)
-    assert.equal(judge(mode, status ? { status, code } : { code }), 'away', `${mode} ${status}`);
+    assert.equal(isDead(mode, status ? { status, code } : { code }), false, `${mode} ${status}`);
 });
 
 test('the error of a challenge', () => {
