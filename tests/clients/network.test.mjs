@@ -93,22 +93,24 @@ test('the network changes in the middle of a renewal, both before and after the 
   await browser.close();
 });
 
-test('50 parallel requests meet a 401: one renewal, and all of them pass', async () => {
-  const browser = await world.context();
-  const page = await browser.open('refresh', { storage: 'local' });
-  await signIn(page, await world.newUser());
-  // The app's clock and the authority's go on, the page does not know.
-  await world.advance(6 * 60);
-  const [atGate, atApp] = [world.gate.mark(), world.app.mark()];
-  const all = await page.evaluate(() => Promise.all(Array.from({ length: 50 }, () => hit('/api/me'))));
-  assert.deepEqual(new Set(all.map(({ value }) => value?.status)), new Set([200]));
-  assert.equal(world.gate.count('/oauth/token', atGate), 1);
-  assert.equal(world.gate.calls.length - atGate, 1);
-  const sent = world.app.to('/api/me', atApp);
-  assert.ok(sent.length > 50 && sent.length <= 100, `${sent.length} requests`);
-  assert.ok(new Set(sent.map(({ auth }) => auth)).size <= 2);
-  await browser.close();
-});
+for (const storage of ['memory', 'session', 'local']) {
+  test(`50 parallel requests meet a 401 (${storage}): one renewal, and all of them pass`, async () => {
+    const browser = await world.context();
+    const page = await browser.open('refresh', { storage });
+    await signIn(page, await world.newUser());
+    // The app's clock and the authority's go on, the page does not know.
+    await world.advance(6 * 60);
+    const [atGate, atApp] = [world.gate.mark(), world.app.mark()];
+    const all = await page.evaluate(() => Promise.all(Array.from({ length: 50 }, () => hit('/api/me'))));
+    assert.deepEqual(new Set(all.map(({ value }) => value?.status)), new Set([200]));
+    assert.equal(world.gate.count('/oauth/token', atGate), 1);
+    assert.equal(world.gate.calls.length - atGate, 1);
+    const sent = world.app.to('/api/me', atApp);
+    assert.ok(sent.length > 50 && sent.length <= 100, `${sent.length} requests`);
+    assert.ok(new Set(sent.map(({ auth }) => auth)).size <= 2);
+    await browser.close();
+  });
+}
 
 for (const [mode, path] of [
   ['refresh', '/oauth/token'],

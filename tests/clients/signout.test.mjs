@@ -137,6 +137,25 @@ test('a session that an administrator ended: the page is told so', async () => {
   await browser.close();
 });
 
+test('cookie: what the page asked before it signed out, and hears after it, revives nothing', async () => {
+  const browser = await world.context();
+  const [a, b] = [await browser.open('cookie'), await browser.open('cookie')];
+  await signIn(a, await world.newUser());
+  await heard(b, 'signedin');
+  const held = world.gate.rule({ path: '/v1/session', method: 'GET', hold: true, times: 1 });
+  await a.evaluate(() => session.call('PATCH', '/v1/me', { name: 'Ada' }));
+  await held.answered();
+  await b.evaluate(() => void (window.out = outcome(() => session.signOut())));
+  await until(() => browser.context.cookies().then(({ length }) => length === 0), 'the end of the cookie');
+  held.release();
+  assert.deepEqual(await b.evaluate(() => window.out), {});
+  for (const page of [a, b]) {
+    await heard(page, 'signedout');
+    assert.equal(await signedIn(page), false);
+  }
+  await browser.close();
+});
+
 test('cookie: where the authority is away the sign-out fails, and says so', async () => {
   const browser = await world.context();
   const page = await browser.open('cookie');
