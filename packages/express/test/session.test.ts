@@ -24,7 +24,7 @@ import {
   type Authority,
   type Reply,
   type Service,
-} from '../../koa/test/support.js';
+} from '../../tools/authority.js';
 
 /** Half of the life of a token of the policy `web`, and a little more. */
 const PAST_HALF = 11 * 60;

@@ -6,7 +6,7 @@ import { after, before } from 'node:test';
 import Koa from 'koa';
 import Koa2 from 'koa2';
 import { Guard, session, type SessionOptions } from '../src/index.js';
-import { AUDIENCE, serve, startAuthority, type Authority, type Reply, type Service } from './support.js';
+import { AUDIENCE, serve, startAuthority, type Authority, type Reply, type Service } from '../../tools/authority.js';
 
 /** Both major versions. */
 export const VERSIONS: [string, typeof Koa][] = [

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import Koa from 'koa';
 import { session } from '../src/index.js';
-import { AUDIENCE, eventually, serve, startAuthority } from './support.js';
+import { AUDIENCE, eventually, serve, startAuthority } from '../../tools/authority.js';
 
 const cleanUp: (() => Promise<void>)[] = [];
 after(async () => {

@@ -8,7 +8,7 @@ import Koa from 'koa';
 import Koa2 from 'koa2';
 import koaJwt from 'koa-jwt';
 import { session, type SessionOptions } from '../src/index.js';
-import { serve } from './support.js';
+import { serve } from '../../tools/authority.js';
 
 const SECRET = 'a shared secret of 32 bytes or so';
 const now = Math.floor(Date.now() / 1000);

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { before, describe, test } from 'node:test';
 import { requireAcr, session } from '../src/index.js';
 import { appOf, authority, clients, guard, opened, PAST_HALF, renewedOf, settings, sub, VERSIONS } from './app.js';
-import { eventually, serve, type Reply, type Service } from './support.js';
+import { eventually, serve, type Reply, type Service } from '../../tools/authority.js';
 
 for (const [name, App] of VERSIONS) {
   describe(name, () => {

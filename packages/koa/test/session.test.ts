@@ -5,7 +5,7 @@ import { before, describe, test } from 'node:test';
 import Koa from 'koa';
 import { requireAcr, requireMaxAge, requireScope, session, type SessionOptions } from '../src/index.js';
 import { appOf, authority, clients, guard, opened, renewedOf, settings, silent, sub, VERSIONS } from './app.js';
-import { AUDIENCE, eventually, serve, type Reply, type Service } from './support.js';
+import { AUDIENCE, eventually, serve, type Reply, type Service } from '../../tools/authority.js';
 
 for (const [name, App] of VERSIONS) {
   describe(name, () => {

@@ -7,7 +7,7 @@ import { createReader } from '../src/feed/connection.js';
 import { decode, formatPosition, parsePosition } from '../src/feed/message.js';
 import { createSseParser, MAX_DATA_LENGTH, TOO_LONG, type Message } from '../src/feed/sse.js';
 import { Guard } from '../src/index.js';
-import { eventually } from '../../koa/test/support.js';
+import { eventually } from '../../tools/authority.js';
 import { AUDIENCE, bearing, keepLog, rejection, SID, startIssuer, SUB, type Issuer } from './issuer.js';
 import { pick, random, upTo } from './random.js';
 

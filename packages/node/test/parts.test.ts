@@ -14,7 +14,7 @@ import { keepKeys, type Keys } from '../src/keys/keeper.js';
 import { parseKeySet, verifySignature, type VerifyingKey } from '../src/keys/set.js';
 import { createLog } from '../src/log.js';
 import { createVerifier } from '../src/verifier.js';
-import { eventually } from '../../koa/test/support.js';
+import { eventually } from '../../tools/authority.js';
 import { AUDIENCE, newKey, startIssuer, type Issuer } from './issuer.js';
 
 let issuer: Issuer;

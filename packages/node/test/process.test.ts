@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { Guard } from '../src/index.js';
-import { AUDIENCE, startAuthority } from '../../koa/test/support.js';
+import { AUDIENCE, startAuthority } from '../../tools/authority.js';
 import { bearing } from './issuer.js';
 
 const given = process.env.RESEAL_CHILD;

@@ -7,7 +7,7 @@ import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'node:test';
-import { AUDIENCE, eventually, startAuthority } from '../../koa/test/support.js';
+import { AUDIENCE, eventually, startAuthority } from '../../tools/authority.js';
 
 const HERE = join(process.cwd(), 'packages/node');
 

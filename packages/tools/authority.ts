@@ -1,5 +1,5 @@
-// The real authority in development mode, with a client whose tokens are for us; a server around a listener. Express's
-// tests use it, too.
+// For tests of services: the real authority in development mode, with a client whose tokens are for us; a server around a
+// listener.
 
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -34,7 +34,7 @@ export type Authority = Awaited<ReturnType<typeof startAuthority>>;
 
 /** Starts an authority on a free port, or again on the folder and port of an earlier one. */
 export async function startAuthority(earlier?: { folder: string; issuer: string }) {
-  const folder = earlier?.folder ?? (await mkdtemp(join(tmpdir(), 'reseal-koa-')));
+  const folder = earlier?.folder ?? (await mkdtemp(join(tmpdir(), 'reseal-service-')));
   const data = join(folder, 'data');
   const listen = earlier ? new URL(earlier.issuer).host : '127.0.0.1:0';
   const child = spawn(BINARY, ['serve', '--dev', '--listen', listen, '--data', data], {
