@@ -19,8 +19,23 @@ pub(crate) fn gateway_app() -> Result<()> {
     npm("examples/gateway/app")
 }
 
+/// The workspace of the TypeScript packages, with the packages built.
+pub(crate) fn packages() -> Result<()> {
+    debian(&[("node", "nodejs"), ("npm", "npm")])?;
+    npm(".")?;
+    sh("npm", &["run", "--silent", "build"]).run()
+}
+
+/// What `@reseal/angular` is built and tested with; after [`packages`], on which it stands.
+pub(crate) fn angular() -> Result<()> {
+    npm("packages/angular")
+}
+
+/// What the lock file says, unless that was installed already.
 fn npm(folder: &str) -> Result<()> {
-    if root().join(folder).join("node_modules/.package-lock.json").exists() {
+    let changed = |file: &str| root().join(folder).join(file).metadata().and_then(|m| m.modified());
+    let (wanted, installed) = (changed("package-lock.json")?, changed("node_modules/.package-lock.json"));
+    if installed.is_ok_and(|installed| installed >= wanted) {
         return Ok(());
     }
     sh("npm", &["ci", "--no-audit", "--no-fund"]).dir(folder).run()
@@ -87,10 +102,7 @@ pub(crate) fn proxies() -> Result<Proxies> {
 /// Another issuer: the packages of `tests/issuers`.
 pub(crate) fn issuers() -> Result<()> {
     debian(&[("node", "nodejs"), ("npm", "npm")])?;
-    if root().join("tests/issuers/node_modules/.package-lock.json").exists() {
-        return Ok(());
-    }
-    sh("npm", &["ci", "--no-audit", "--no-fund"]).dir("tests/issuers").run()
+    npm("tests/issuers")
 }
 
 /// `schemathesis` in a Python environment of its own; returns the program's path.

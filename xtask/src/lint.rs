@@ -13,7 +13,7 @@ pub(crate) fn run() -> Result<()> {
         .env("RUSTDOCFLAGS", "-D warnings")
         .run()?;
     generate::check()?;
-    page_types()?;
+    typescript()?;
     install::cargo_deny()?;
     cargo(&["deny", "--locked", "check", "licenses", "bans", "sources"]).run()?;
     advisories();
@@ -21,12 +21,16 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// The scripts of the development page and of the example behind the gateway, checked as TypeScript checks
-/// JavaScript.
-fn page_types() -> Result<()> {
+/// The packages (formatting, types, sizes, what publishing would get wrong), and the scripts of pages and examples,
+/// checked as TypeScript checks JavaScript.
+fn typescript() -> Result<()> {
     install::browser()?;
     install::gateway_app()?;
-    for folder in ["tests/browser", "examples/gateway/app"] {
+    install::packages()?;
+    sh("npm", &["run", "--silent", "lint"]).run()?;
+    install::angular()?;
+    sh("npm", &["run", "--silent", "lint"]).dir("packages/angular").run()?;
+    for folder in ["tests/browser", "examples/gateway/app", "examples/koa-angularjs"] {
         sh("npx", &["--no-install", "tsc", "--project", "."]).dir(folder).run()?;
     }
     Ok(())

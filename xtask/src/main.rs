@@ -14,8 +14,8 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test [--long]   every test in short rounds; --long: the full counts (about an hour)
-       [--only rust|issuers|browser|gateway|api]
-  lint            formatting, clippy, generated files, licences, the page's types
+       [--only rust|issuers|browser|gateway|packages|clients|api]
+  lint            formatting, clippy, generated files, licences; types and more of the TypeScript side
   generate        write the generated files under docs/ again
   bench [ARGS]    CPU time per operation of this build; `cargo xtask bench --help`
 

@@ -2,8 +2,10 @@
 
 use crate::install;
 use crate::sh::{Sh, cargo, root, sh};
-use anyhow::{Result, bail};
-use std::path::PathBuf;
+use anyhow::{Context as _, Result, bail};
+
+/// The parts, in the order in which they run.
+const PARTS: [&str; 7] = ["rust", "issuers", "browser", "gateway", "packages", "clients", "api"];
 
 /// What to run.
 pub(crate) struct Options {
@@ -24,8 +26,9 @@ impl Options {
             }
         }
         match options.only.as_deref() {
-            None | Some("rust" | "issuers" | "browser" | "gateway" | "api") => Ok(options),
-            Some(other) => bail!("--only takes rust, issuers, browser, gateway or api, not {other}"),
+            None => Ok(options),
+            Some(part) if PARTS.contains(&part) => Ok(options),
+            Some(other) => bail!("--only takes one of {}, not {other}", PARTS.join(", ")),
         }
     }
 
@@ -51,10 +54,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         issuers(&mut tally)?;
     }
     if options.wants("browser") {
-        browser(&mut tally)?;
+        browser(options, &mut tally)?;
     }
     if options.wants("gateway") {
-        gateway(&mut tally)?;
+        gateway(options, &mut tally)?;
+    }
+    if options.wants("packages") {
+        packages(options, &mut tally)?;
+    }
+    if options.wants("clients") {
+        clients(options, &mut tally)?;
     }
     if options.wants("api") {
         api(options, &mut tally)?;
@@ -101,38 +110,76 @@ fn count(line: &str, word: &str) -> u32 {
 }
 
 /// The development page and the hosted pages in Chromium, against the real binary.
-fn browser(tally: &mut Tally) -> Result<()> {
+fn browser(options: &Options, tally: &mut Tally) -> Result<()> {
     install::browser()?;
-    node_tests("tests/browser", &["page.test.mjs", "login.test.mjs"], &[], tally)
+    let files = &["page.test.mjs", "login.test.mjs"];
+    node(options, node_tests("tests/browser", files), tally)
 }
 
 /// The example app behind the real nginx and Caddy, and in Chromium.
-fn gateway(tally: &mut Tally) -> Result<()> {
+fn gateway(options: &Options, tally: &mut Tally) -> Result<()> {
     install::browser()?;
     install::gateway_app()?;
     let proxies = install::proxies()?;
-    let env = [
-        ("NGINX_BIN", proxies.nginx),
-        ("NGINX_MODULES", proxies.nginx_modules),
-        ("CADDY_BIN", proxies.caddy),
-    ];
-    node_tests("tests/gateway", &["gateway.test.mjs", "browser.test.mjs"], &env, tally)
+    let files = &["gateway.test.mjs", "browser.test.mjs"];
+    let mut command = node_tests("tests/gateway", files);
+    for (name, path) in
+        [("NGINX_BIN", proxies.nginx), ("NGINX_MODULES", proxies.nginx_modules), ("CADDY_BIN", proxies.caddy)]
+    {
+        command = command.env(name, &path.to_string_lossy());
+    }
+    node(options, command, tally)
+}
+
+/// The TypeScript packages by themselves.
+fn packages(options: &Options, tally: &mut Tally) -> Result<()> {
+    install::browser()?;
+    install::packages()?;
+    node(options, sh("node", &["packages/tools/test.mjs"]), tally)?;
+    install::angular()?;
+    node(options, sh("npm", &["test", "--silent"]).dir("packages/angular"), tally)
+}
+
+/// The clients in Chromium, against the real binary and a real Koa app; then the example that shows them.
+fn clients(options: &Options, tally: &mut Tally) -> Result<()> {
+    install::browser()?;
+    install::packages()?;
+    for folder in ["tests/clients", "examples/koa-angularjs/test"] {
+        let files = test_files(folder)?;
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        node(options, node_tests(folder, &files), tally)?;
+    }
+    Ok(())
+}
+
+/// Names of the test files in a folder.
+fn test_files(folder: &str) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(root().join(folder)).with_context(|| format!("cannot read {folder}"))?;
+    let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+    let mut files = names.collect::<Result<Vec<_>>>()?;
+    files.retain(|name| name.ends_with(".test.mjs"));
+    files.sort();
+    Ok(files)
+}
+
+/// Test files of Node's test runner in a folder.
+fn node_tests(folder: &str, files: &[&str]) -> Sh {
+    sh("node", &[&["--test", "--test-reporter=spec"], files].concat()).dir(folder)
 }
 
 /// Runs tests of Node against the real binary, and counts them.
-fn node_tests(folder: &str, files: &[&str], env: &[(&str, PathBuf)], tally: &mut Tally) -> Result<()> {
+fn node(options: &Options, mut command: Sh, tally: &mut Tally) -> Result<()> {
     cargo(&["build", "--package", "reseal", "--locked"]).run()?;
-    let args = [&["--test", "--test-reporter=spec"], files].concat();
-    let binary = root().join("target/debug/reseal");
-    let mut command = sh("node", &args).dir(folder).env("RESEAL_BIN", &binary.to_string_lossy());
-    for (name, path) in env {
-        command = command.env(name, &path.to_string_lossy());
+    command = command.env("RESEAL_BIN", &root().join("target/debug/reseal").to_string_lossy());
+    if options.long {
+        command = command.env("RESEAL_LONG", "1");
     }
+    // One run may close more than once: its counts are added up.
     let mut counts = (0, 0);
     let good = command.watch(|line| {
-        let number = |word: &str| line.split_once(word).and_then(|(_, n)| n.trim().parse().ok());
-        counts.0 = number("ℹ pass ").unwrap_or(counts.0);
-        counts.1 = number("ℹ fail ").unwrap_or(counts.1);
+        let number = |word: &str| line.split_once(word).and_then(|(_, n)| n.trim().parse::<u32>().ok());
+        counts.0 += number("ℹ pass ").unwrap_or(0);
+        counts.1 += number("ℹ fail ").unwrap_or(0);
     })?;
     tally.passed += counts.0;
     tally.failed += if good { counts.1 } else { counts.1.max(1) };
