@@ -9,18 +9,51 @@ import { run } from './run.mjs';
 const args = process.argv.slice(2);
 const quick = args.includes('--quick');
 
-for (const { name, folder, entries, globals = {}, platform } of packages(args.filter((arg) => !arg.startsWith('--')))) {
+for (const { name, folder, entries, globals = {}, platform, mangle } of packages(
+  args.filter((arg) => !arg.startsWith('--')),
+)) {
   const dist = join(folder, 'dist');
   if (!quick) rmSync(dist, { recursive: true, force: true });
-  const common = { absWorkingDir: folder, bundle: true, platform, sourcemap: true, logLevel: 'warning', legalComments: 'none' };
+  const common = {
+    absWorkingDir: folder,
+    bundle: true,
+    platform,
+    sourcemap: true,
+    logLevel: 'warning',
+    legalComments: 'none',
+    // Properties of our own objects that nobody outside sees: their names are shortened.
+    ...(mangle && { mangleProps: new RegExp(`^(${mangle.join('|')})$`) }),
+  };
   const target = platform === 'node' ? 'node20.19' : 'es2022';
-  await build({ ...common, target, entryPoints: entries, outdir: dist, format: 'esm', splitting: true, packages: 'external', minify: platform === 'browser' });
+  await build({
+    ...common,
+    target,
+    entryPoints: entries,
+    outdir: dist,
+    format: 'esm',
+    splitting: true,
+    packages: 'external',
+    minify: platform === 'browser',
+  });
   for (const [file, [entry, globalName]] of Object.entries(globals)) {
     // `angular` is on the page already.
-    await build({ ...common, target, entryPoints: [entry], outfile: join(dist, `${file}.js`), format: 'iife', globalName, minify: true, external: ['angular'] });
+    await build({
+      ...common,
+      target,
+      entryPoints: [entry],
+      outfile: join(dist, `${file}.js`),
+      format: 'iife',
+      globalName,
+      minify: true,
+      external: ['angular'],
+    });
   }
   if (!quick) {
-    run('npx', ['--no-install', 'tsc', '--noEmit', 'false', '--declaration', '--emitDeclarationOnly', '--outDir', 'dist'], folder);
+    run(
+      'npx',
+      ['--no-install', 'tsc', '--noEmit', 'false', '--declaration', '--emitDeclarationOnly', '--outDir', 'dist'],
+      folder,
+    );
   }
   console.log(`built @reseal/${name}`);
 }

@@ -1,5 +1,5 @@
 import { noop } from './env.js';
-import { type ResealError, unavailable } from './error.js';
+import type { ResealError } from './error.js';
 import type { Body } from './http.js';
 import { postForm } from './renewal.js';
 import type { State } from './state.js';
@@ -14,22 +14,21 @@ export function addAccount(
   state: State,
   call: Session['call'],
 ): Pick<Session, 'login' | 'secondFactor' | 'resendCode' | 'sessions' | 'signOut'> {
-  const { ask, cookie, options } = state;
+  const { query, cookie, options } = state;
   let last: unknown;
 
   /** Adopts a login, and ends at the authority the session that it replaces. */
   const enter = async (body: Body) => {
     const fresh = offer(body);
     const kind = fresh.session?.kind;
-    if (kind !== options.mode) throw new TypeError(`the client's policy is ${kind}`);
+    if (kind !== options.mode || !(cookie || whole(fresh))) throw new TypeError(`the policy is ${kind}`);
     if (cookie) {
       state.epoch++;
       state.unknown = true;
       await state.look();
       state.tell(state.held!.claims);
     } else {
-      const old = await state.sync();
-      if (!whole(fresh)) throw unavailable();
+      const old = await state.update();
       await state.update(() => whole(fresh));
       if (old) void state.farewell(old);
     }
@@ -42,11 +41,11 @@ export function addAccount(
 
   const signOut: Session['signOut'] = async ({ everywhere } = {}) => {
     await state.ready;
-    const held = await state.sync();
+    const held = await state.update();
     try {
       if (everywhere) await call('DELETE', OTHERS);
       if (cookie) {
-        await ask('DELETE', HERE).catch((error: ResealError) => {
+        await query('DELETE', HERE).catch((error: ResealError) => {
           if (error.status !== 401) throw error;
         });
         state.epoch++;
@@ -63,7 +62,7 @@ export function addAccount(
   return {
     signOut,
     login: ({ username, password, scope }) =>
-      ask('POST', HERE, { client_id: options.clientId, username, password, scope }).then(
+      query('POST', HERE, { client_id: options.clientId, username, password, scope }).then(
         async (body) => ({ status: 'signed_in', user: await enter(body) }),
         (error) => {
           const { challenge, factors } = error.details ?? {};
@@ -73,9 +72,9 @@ export function addAccount(
         },
       ),
     secondFactor: async ({ code, factor = 'phone', challenge = last }) =>
-      enter(await ask('POST', HERE + '/factor', { challenge, factor, code })),
+      enter(await query('POST', HERE + '/factor', { challenge, factor, code })),
     async resendCode(challenge = last as string) {
-      await ask('POST', HERE + '/factor/resend', { challenge });
+      await query('POST', HERE + '/factor/resend', { challenge });
     },
     sessions: {
       list: async () => (await call<{ items: SessionItem[] }>('GET', '/v1/sessions?limit=200')).items,

@@ -17,7 +17,7 @@ export interface Clock {
  * The device's clock counts only what has passed since the authority was heard last. A clock that is set back does not
  * stop that: the monotonic one counts on. One that is set forward looks like sleep; the next answer corrects it.
  */
-export function createClock({ Date, performance, Math }: Env): Clock {
+export function createClock({ Date, performance }: Env): Clock {
   const wall = () => Date.now() / 1000;
   const mono = () => performance.now() / 1000;
   let heard = false;
@@ -36,7 +36,7 @@ export function createClock({ Date, performance, Math }: Env): Clock {
     hear(date, iat) {
       const told = Date.parse(date ?? '') / 1000;
       // `Date` may come from a proxy; what `iat` says beside it is the measure.
-      if (iat) drift = told ? iat - told : 0;
+      if (iat) drift = iat - told || 0;
       const to = iat ?? told + drift;
       if (to) {
         heard = true;

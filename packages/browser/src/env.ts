@@ -22,7 +22,7 @@ export const within = <T>(env: Env, seconds: number, work: (signal: AbortSignal)
     const stop = new AbortController();
     const timer = env.setTimeout(() => {
       stop.abort();
-      reject(unavailable('timeout'));
+      reject(unavailable());
     }, seconds * 1000);
     work(stop.signal)
       .then(resolve, reject)

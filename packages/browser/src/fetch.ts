@@ -2,8 +2,6 @@ import { readText } from './http.js';
 import type { State } from './state.js';
 import type { Session } from './types.js';
 
-const ERROR_MAX = 16384;
-
 /** `fetch` with the session's credential for own origins. */
 export function createFetch(
   { own, send }: State,
@@ -11,7 +9,7 @@ export function createFetch(
 ): typeof fetch {
   return async (input, init) => {
     const request = (input as Request).url ? (input as Request) : undefined;
-    const url = request?.url ?? String(input);
+    const url = (input as Request).url ?? String(input);
     const signal = init?.signal ?? request?.signal;
     // As `fetch`: headers of `init` take the place of the request's.
     const headers = new Headers(init?.headers ?? request?.headers);
@@ -24,19 +22,13 @@ export function createFetch(
       const response = await send(input, { ...init, headers, ...(sent.credentials && { credentials: 'include' }) });
       // A redirect may have led to a stranger (browsers take Authorization off then).
       if (response.url && !own(response.url)) return response;
-      const json = async () => JSON.parse(await readText(response.clone(), ERROR_MAX));
+      const json = async () => JSON.parse(await readText(response.clone()));
       const answer = { status: response.status, header: (name: string) => response.headers.get(name), json };
       const renewed = await until(settle(sent, answer, retried), signal);
-      if (!renewed || isOnce(init?.body, request)) return response;
+      // A body that is gone cannot be sent again.
+      if (!renewed || request?.bodyUsed || (init?.body as ReadableStream)?.locked) return response;
     }
   };
-}
-
-/** Whether a body is gone once it was sent. */
-function isOnce(body: BodyInit | null | undefined, request: Request | undefined): boolean {
-  if (body) return typeof (body as ReadableStream).getReader === 'function';
-  // Not every browser shows the body of a request.
-  return !!request && request.body !== null && !/^(GET|HEAD)$/.test(request.method);
 }
 
 /** Waits no longer than the caller does. */

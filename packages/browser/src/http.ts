@@ -34,7 +34,7 @@ export function createAuthority(env: Env, clock: Clock, timeout: number, send: t
         keepalive: true,
         signal,
       });
-      const answer = await readText(response, BODY_MAX);
+      const answer = await readText(response);
       const { ok, status } = response;
       // The page slept meanwhile: another tab may have taken this for lost and gone on.
       if (clock.mono() - began > timeout) throw unavailable();
@@ -65,7 +65,7 @@ export function createAuthority(env: Env, clock: Clock, timeout: number, send: t
 export const RENEWED = 'renewed-access-token';
 
 /** A body as text, or an empty one where it is larger than that. */
-export async function readText({ body }: Response, max: number): Promise<string> {
+export async function readText({ body }: Response): Promise<string> {
   const reader = body?.getReader();
   const decoder = new TextDecoder();
   let text = '';
@@ -73,7 +73,7 @@ export async function readText({ body }: Response, max: number): Promise<string>
     const { value } = (await reader?.read()) ?? {};
     if (!value) return text;
     text += decoder.decode(value, { stream: true });
-    if (text.length > max) {
+    if (text.length > BODY_MAX) {
       void reader!.cancel();
       return '';
     }

@@ -5,5 +5,4 @@ export { ResealError } from './error.js';
 export type * from './types.js';
 
 /** Makes the session of this page. Safe to import and to call without a window. */
-export const createSession = <User extends object = Claims>(options: SessionOptions): Session<User> =>
-  create(options, globalThis);
+export const createSession: <User extends object = Claims>(options: SessionOptions) => Session<User> = create;

@@ -10,13 +10,13 @@ type Decide = (held: Held | null) => Held | null;
 export interface Keeper {
   held: Held | null;
   /** Reads the storage again, decides, writes: one at a time. Rejects with `unavailable` if it cannot be read. */
-  update(decide: Decide, reason?: string): Promise<Held | null>;
+  update(decide?: Decide, reason?: string): Promise<Held | null>;
 }
 
 /** Hears of every change of what is held. */
 export type Changed = (held: Held | null, before: Held | null, reason: string) => void;
 /** Runs alone across tabs. */
-export type Locked = <T>(name: string, work: () => Promise<T>) => Promise<T>;
+export type Locked = (work: () => Promise<void>) => Promise<void>;
 
 export function createKeeper(state: State, changed: Changed) {
   const { env, clock, limit } = state;
@@ -34,7 +34,7 @@ export function createKeeper(state: State, changed: Changed) {
         const place = storage;
         text = await within(env, limit, async () => place.get());
       } catch {
-        throw unavailable('storage');
+        throw unavailable();
       }
       if (text !== seen) {
         stored = parse(text);
@@ -59,7 +59,7 @@ export function createKeeper(state: State, changed: Changed) {
     return held;
   };
 
-  state.update = (decide, reason = 'signed_out') => {
+  state.update = (decide = (held) => held, reason = 'signed_out') => {
     const turn = queue.then(() => step(decide, reason));
     queue = turn.catch(noop);
     return turn;
@@ -67,23 +67,18 @@ export function createKeeper(state: State, changed: Changed) {
 }
 
 /** Runs work under a lock across tabs, and without one when it does not come in time. */
-export function createLocked(env: Env, locks: LockManager | null | undefined, timeout: number): Locked {
-  return async (name, work) => {
+export function createLocked(env: Env, label: string, locks: LockManager | null | undefined, timeout: number): Locked {
+  return (work) => {
+    if (!locks) return work();
     const stop = new AbortController();
     const timer = env.setTimeout(() => stop.abort(), timeout * 1000);
-    let running = false;
+    let running: Promise<void> | undefined;
     const run = () => {
       env.clearTimeout(timer);
-      running = true;
-      return work();
+      return (running ??= work());
     };
-    try {
-      return await (locks ? locks.request(name, { signal: stop.signal }, run) : run());
-    } catch (error) {
-      if (running) throw error;
-      // Held by a tab that sleeps, or no locks in this kind of page. The authority repeats the successor.
-      return run();
-    }
+    // Held by a tab that sleeps, or no locks in this kind of page: the authority repeats the successor.
+    return (locks.request(label, { signal: stop.signal }, run) as unknown as Promise<void>).catch(run);
   };
 }
 

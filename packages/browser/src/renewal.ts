@@ -44,7 +44,7 @@ export function addRenewal(state: State) {
         flight = undefined;
         attempted = clock.mono();
         attemptedWith = credential();
-        if (!failure && (!due || clock.now() < Math.min(due.ahead, due.end + 1))) retryAt = failures = 0;
+        if (!failure && (!due || clock.now() < Math.min(due.ahead, due.last + 1))) retryAt = failures = 0;
         else retryAt = attempted + backOff(failures++, env.Math.random(), failure?.retryAfter);
         state.tick();
       }));
@@ -60,28 +60,28 @@ export function addRenewal(state: State) {
     if (failure) throw failure;
   };
 
-  state.hurry = (online) => {
-    retryAt = 0;
-    if (online) attempted = -Infinity;
+  state.hurry = (event) => {
+    if (event !== 'storage') retryAt = 0;
+    if (event === 'online') attempted = -Infinity;
   };
 
   /** Signs out if the answer says so of what is still the newest. Else it may be tried again. */
   const refused = async (error: ResealError, sent: Held | null) => {
     if (!isDead(mode, error)) throw Object.assign(error, { code: 'unavailable' });
-    const newest = await state.sync();
+    const newest = await state.update();
     // Replaced a moment ago; or another tab has brought something newer.
     if (error.reason === 'superseded' || (newest && newest !== sent)) return;
-    const reason = String(error.reason ?? error.code);
+    const reason = error.reason ?? error.code;
     await state.finish(sent, reason);
     throw signedOut(reason);
   };
 
   const adopt = async (brought: Body) => {
-    if (!(await state.take(offer(brought)))) throw signedOut();
+    if (!(await state.take(brought))) throw signedOut();
   };
 
   state.renewal = async () => {
-    const want = await state.sync();
+    const want = await state.update();
     const work = async () => {
       if (state.twins) {
         // This copy may be older than what another tab holds.
@@ -89,14 +89,14 @@ export function addRenewal(state: State) {
         await pause(env, ANSWER);
       }
       for (let n = 0; n < TRIES; n++) {
-        const held = await state.sync();
+        const held = await state.update();
         if (!held) throw signedOut();
         // Another tab has done it.
         if (want?.access_token !== held.access_token || want?.generation !== held.generation) return;
         const asked =
           mode === 'refresh'
             ? postForm(state, '/oauth/token', { grant_type: 'refresh_token', refresh_token: held.refresh_token! })
-            : state.ask('POST', '/v1/session/renew', undefined, bearer(held));
+            : state.query('POST', '/v1/session/renew', undefined, bearer(held));
         const body = await asked.catch((error) => refused(error, held));
         if (body) return adopt(body);
         // Another tab's answer is on its way to the storage.
@@ -104,12 +104,13 @@ export function addRenewal(state: State) {
       }
       throw unavailable();
     };
-    return state.shelf ? state.locked(state.label, work) : work();
+    return state.shelf ? state.alone(work) : work();
   };
 
   state.look = async () => {
     const { held: sent, epoch } = state;
-    const ask = (path: string) => state.ask('GET', path, undefined, bearer(sent)).catch((error: ResealError) => error);
+    const ask = (path: string) =>
+      state.query('GET', path, undefined, bearer(sent)).catch((error: ResealError) => error);
     const [session, user] = await Promise.all([ask('/v1/session'), cookie && ask('/v1/me')]);
     if (epoch !== state.epoch) return;
     if (session instanceof ResealError) {
@@ -137,7 +138,7 @@ export function addRenewal(state: State) {
       else next = Math.min(next, wait);
     };
     if (held) {
-      const { use: half, ahead, end } = state.planOf(held);
+      const { use: half, ahead, last: end } = state.planOf(held);
       state.used ||= !!use;
       const warn = end - expiringBefore;
       const alive = keepAlive === 'open' ? env.document?.visibilityState !== 'hidden' : state.used;
@@ -150,10 +151,7 @@ export function addRenewal(state: State) {
         else if (end > now) expiring = told = end;
       }
     } else if (state.unknown) at(0, state.look);
-    if (next < Infinity) {
-      timer = env.setTimeout(() => state.tick(), Math.min(Math.ceil(next * 1000), TIMER_MAX));
-      (timer as { unref?(): void }).unref?.();
-    }
+    if (next < Infinity) timer = env.setTimeout(() => state.tick(), Math.min(next * 1000 + 1, TIMER_MAX));
     if (expiring) state.emit('expiring', { expiresAt: expiring });
   };
 }
@@ -163,5 +161,5 @@ export const bearer = (held: Held | null): Fields =>
   held?.access_token ? { authorization: 'Bearer ' + held.access_token } : {};
 
 /** A form, as OAuth takes them, of this public client. */
-export const postForm = ({ ask, options }: State, path: string, form: Fields) =>
-  ask('POST', path, new URLSearchParams({ ...form, client_id: options.clientId }));
+export const postForm = ({ query, options }: State, path: string, form: Fields) =>
+  query('POST', path, new URLSearchParams({ ...form, client_id: options.clientId }));

@@ -4,7 +4,7 @@ import { type Body, RENEWED } from './http.js';
 import { challengeError, DEAD } from './judge.js';
 import { bearer } from './renewal.js';
 import type { State } from './state.js';
-import { offer } from './tokens.js';
+import type { Shown } from './tokens.js';
 import type { Session } from './types.js';
 
 /** Requests with the session's credential, and what their answers mean. */
@@ -26,9 +26,9 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
   const token = async () => {
     if (cookie) throw new ResealError('no_token');
     await state.ready;
-    const held = await state.sync();
+    const held = await state.update();
     if (!held) throw signedOut();
-    const { exp = 0, iat = exp } = held.claims;
+    const { exp, iat } = held.claims as Required<Shown>;
     if (exp - clock.now() <= Math.min(5, (exp - iat) / 5)) {
       try {
         await state.demand(state.renewal);
@@ -42,21 +42,18 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
 
   const prepare: Session['prepare'] = async (url) => {
     if (!state.own(url)) return null;
-    try {
-      if (!cookie) await token();
-    } catch (error) {
-      // Nobody is signed in: the answer to a request without a token says so.
-      if ((error as ResealError).code === 'signed_out') return null;
-      throw error;
-    }
-    await state.ready;
-    if (cookie) state.tick(true);
-    return { headers: bearer(state.held), credentials: cookie };
+    await (cookie
+      ? state.ready.then(() => state.tick(true))
+      : token().catch((error) => {
+          if (error.code !== 'signed_out') throw error;
+        }));
+    // Nobody is signed in: the answer to a request without a token says so.
+    return cookie || state.held ? { headers: bearer(state.held), credentials: cookie } : null;
   };
 
   const settle: Session['settle'] = async (sent, { status, header, json }, retried) => {
     const access_token = header(RENEWED);
-    if (access_token) await state.take(offer({ access_token }));
+    if (access_token) await state.take({ access_token });
     if (status !== 401) return false;
     let error = challengeError(header('www-authenticate'));
     let reason: unknown;
@@ -71,7 +68,7 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
       await state.demand(state.look).catch(noop);
       return error === DEAD && !!state.held;
     }
-    const held = error === DEAD && (await state.sync());
+    const held = error === DEAD && (await state.update());
     const newest = () => sent.headers.authorization === bearer(state.held).authorization;
     if (!held) return false;
     if (!newest()) return !retried;
@@ -80,7 +77,7 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
       return !!state.held && !newest();
     }
     // Renewed just now, and refused all the same. A token that is merely behind the record is not dead.
-    if (reason !== 'claims_changed' && reason !== 'superseded') await state.finish(held, String(reason ?? error));
+    if (reason !== 'claims_changed') await state.finish(held, (reason ?? error) as string);
     return false;
   };
 
@@ -91,8 +88,8 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
       const sent = await prepare(issuer);
       if (!sent) throw signedOut();
       try {
-        const body = await state.ask(method, path, json, sent.headers);
-        await state.take(offer(body));
+        const body = await state.query(method, path, json, sent.headers);
+        await state.take(body);
         if (cookie && method !== 'GET' && !body.user) await state.again(state.look).catch(noop);
         return body as never;
       } catch (error) {

@@ -8,13 +8,13 @@ import { parse, revision } from './tokens.js';
 import type { Claims, Session, SessionOptions } from './types.js';
 
 /** Makes a session in the page that `env` is. */
-export function create<User extends object>(options: SessionOptions, env: Env): Session<User> {
+export function create<User extends object>(options: SessionOptions, env: Env = globalThis): Session<User> {
   const state = createState(options, env);
   const { cookie, shelf, twins } = state;
   addRenewal(state);
   const requests = addRequests(state);
   const account = addAccount(state, requests.call);
-  const ready = (state.ready = (cookie ? state.again(state.look) : state.sync()).then(noop, noop));
+  const ready = (state.ready = (cookie ? state.again(state.look) : state.update()).then(noop, noop));
   const over = new AbortController();
 
   // Every page of the origin can say this: it is taken with care.
@@ -22,32 +22,30 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
     const { held } = state;
     const behind = () => sub === state.held?.claims.sub && rev! > revision(state.held!.claims);
     if (out && out === held?.claims.sub && (!sid || sid === held.session.id)) {
-      await state.drop(held, String(reason));
+      await state.drop(held, reason!);
       if (!sid && !shelf && !cookie) await state.farewell(held);
     } else if (cookie) {
       if (rev && (sub !== held?.claims.sub || behind())) await state.again(state.look);
     } else if (typeof rev === 'number') {
-      await state.sync();
+      await state.update();
       // The first may join a flight that began before the change.
       for (let n = 0; n < 2 && behind(); n++) await state.again(state.renewal);
     } else if (twins) {
       const brought = parse(record);
-      if (brought) await state.take(brought);
+      if (brought) await state.take({ ...brought });
       else if (held && ask === held.session.id) state.share(held);
     }
   };
 
   const listen = (target: Env | Document | undefined, event: string, listener: (event: never) => void) =>
     target?.addEventListener?.(event, listener as EventListener, over);
-  const awake = ({ type }: Event) => {
-    state.hurry(type === 'online');
-    state.sync().then(() => state.tick(), noop);
+  const awake = ({ type }: Pick<Event, 'type'>) => {
+    state.hurry(type);
+    state.update().then(() => state.tick(), noop);
   };
   listen(env.document, 'visibilitychange', awake);
-  for (const event of ['online', 'focus', 'pageshow']) listen(env, event, awake);
-  const reread = () => void state.sync().catch(noop);
-  listen(env, 'storage', ({ key }: StorageEvent) => (!key || key === state.label) && reread());
-  const unsubscribe = shelf?.subscribe?.(reread);
+  for (const event of ['online', 'focus', 'pageshow', 'storage']) listen(env, event, awake);
+  const unsubscribe = shelf?.subscribe?.(() => awake({ type: 'storage' }));
 
   return {
     ready,
@@ -58,7 +56,7 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
       return state.held && state.held.session;
     },
     get expiresAt() {
-      return state.held && state.planOf(state.held).end;
+      return state.held && state.planOf(state.held).last;
     },
     now: state.clock.now,
     ...account,
@@ -68,7 +66,7 @@ export function create<User extends object>(options: SessionOptions, env: Env): 
     on(event, listener) {
       const set = (state.listeners[event] ??= new Set());
       set.add(listener);
-      return () => void set.delete(listener);
+      return () => set.delete(listener);
     },
     dispose() {
       // Nobody is signed in here any more, whatever comes.

@@ -1,10 +1,10 @@
 import { type Message, openChannel } from './channel.js';
 import { type Clock, createClock } from './clock.js';
 import type { Env } from './env.js';
-import { type Authority, createAuthority } from './http.js';
+import { type Authority, type Body, createAuthority } from './http.js';
 import { createKeeper, createLocked, type Keeper, type Locked, storageOf } from './keeper.js';
 import { type Plan, plan } from './schedule.js';
-import { format, type Held, merge, type Offer, revision, sameClaims, type Shown } from './tokens.js';
+import { format, type Held, merge, offer, revision, type Shown } from './tokens.js';
 import type { Claims, Events, SessionOptions, TokenStorage } from './types.js';
 
 type Work = () => Promise<void>;
@@ -21,11 +21,11 @@ export interface State extends Keeper {
   /** Of the record, the lock and the channel. */
   label: string;
   send: typeof fetch;
-  ask: Authority;
+  query: Authority;
   /** Seconds of a call. */
   limit: number;
   shelf: TokenStorage | undefined;
-  locked: Locked;
+  alone: Locked;
   channel: BroadcastChannel | undefined;
   /** What another tab says. */
   heard(message: Message): Promise<void>;
@@ -49,9 +49,8 @@ export interface State extends Keeper {
   /** Tells the other tabs that the claims have changed. */
   tell(claims: Shown): void;
   planOf(held: Held): Plan;
-  sync(): Promise<Held | null>;
-  /** Adopts what is newer. */
-  take(offer: Offer): Promise<Held | null>;
+  /** Adopts what of an answer is newer. */
+  take(body: Body): Promise<Held | null>;
   drop(held: Held, reason: string): Promise<unknown>;
   /** Signs out here and in the other tabs of this session, or in all of this user's. */
   finish(held: Held | null, reason: string, all?: boolean): Promise<void>;
@@ -66,7 +65,7 @@ export interface State extends Keeper {
   /** Looks what is due, does it, and sets the one timer to what comes next. `use`: because the session is used now. */
   tick(use?: boolean): void;
   /** The page woke up, or the network did: no more waiting. */
-  hurry(online: boolean): void;
+  hurry(event: string): void;
   own(url: string): boolean;
   /** Ends a session at the authority, as far as it can be reached. */
   farewell(held: Held): Promise<unknown>;
@@ -74,9 +73,8 @@ export interface State extends Keeper {
 
 /** What is held, where it is kept, who hears of changes. */
 export function createState(options: SessionOptions, env: Env): State {
-  const { mode, storage, timeout = 10 } = options;
+  const { mode, storage, timeout = 10, locks = env.navigator?.locks } = options;
   const cookie = mode === 'cookie';
-  const locks = options.locks === undefined ? env.navigator?.locks : options.locks;
   const clock = createClock(env);
   // Bound now: who replaces `window.fetch` later does not see the refresh token pass.
   const send = options.fetch ?? env.fetch.bind(env);
@@ -98,8 +96,8 @@ export function createState(options: SessionOptions, env: Env): State {
     held: null,
     limit: timeout,
     shelf,
-    locked: createLocked(env, locks, options.lockTimeout ?? 3),
-    ask: createAuthority(env, clock, timeout, (path, init) => send(issuer + path, { ...init, credentials })),
+    alone: createLocked(env, label, locks, options.lockTimeout ?? 3),
+    query: createAuthority(env, clock, timeout, (path, init) => send(issuer + path, { ...init, credentials })),
     listeners: {},
     twins: shelf && storage === 'session',
     unknown: cookie,
@@ -110,13 +108,12 @@ export function createState(options: SessionOptions, env: Env): State {
     share: (held) => state.post({ record: format(held, clock.skew()) }),
     tell: (claims) => state.post({ sub: claims.sub, rev: revision(claims) }),
     planOf: (held) => plan(mode, held, options.renewBefore ?? 60),
-    sync: () => state.update((held) => held),
-    take: (offer) => state.update((held) => held && merge(held, offer)),
+    take: (body) => state.update((held) => held && merge(held, offer(body))),
     drop: ({ session }, reason) => state.update((held) => (held?.session.id === session.id ? null : held), reason),
     async finish(held, reason, all) {
       if (!held) return;
       await state.drop(held, reason);
-      state.post({ out: held.claims.sub, reason, ...(all ? {} : { sid: held.session.id }) });
+      state.post({ out: held.claims.sub, reason, ...(!all && { sid: held.session.id }) });
     },
   } as State;
   state.channel = openChannel(state);
@@ -136,11 +133,14 @@ export function createState(options: SessionOptions, env: Env): State {
       if (state.twins) state.post({ ask: held.session.id });
       state.emit('signedin', { user: held.claims });
     } else {
-      const { end } = state.planOf(held);
+      const { last: end } = state.planOf(held);
       if (state.twins) state.share(held);
-      if (revision(held.claims) > revision(before.claims)) state.tell(held.claims);
-      if (!sameClaims(held.claims, before.claims)) state.emit('claims', { user: held.claims, previous: before.claims });
-      if (renewed || end !== state.planOf(before).end) {
+      const changed = revision(held.claims) > revision(before.claims);
+      if (changed) state.tell(held.claims);
+      if (changed || held.claims.acr !== before.claims.acr) {
+        state.emit('claims', { user: held.claims, previous: before.claims });
+      }
+      if (renewed || end !== state.planOf(before).last) {
         if (cookie) state.used = false;
         state.emit('renewed', { expiresAt: end });
       }

@@ -78,10 +78,6 @@ export function isNewer(a: Shown, b: Shown): boolean {
   return (revision(a) - revision(b) || a.iat! - b.iat! || a.exp! - b.exp!) > 0;
 }
 
-/** Whether two tokens say the same of the user. */
-export const sameClaims = (a: Shown, b: Shown) => bare(a) === bare(b);
-const bare = (claims: Shown) => JSON.stringify({ ...claims, iat: 0, exp: 0, jti: 0, renew_at: 0 });
-
 /** What an answer of the authority, or a kept record, has to offer. Whatever is malformed is nothing. */
 export function offer(body: Record<string, unknown> | null): Offer {
   const { session, access_token, refresh_token, generation, user } = (body ?? {}) as Offer & { user?: Shown };

@@ -196,8 +196,8 @@ describe('after a 401', () => {
           { 'www-authenticate': 'Bearer error="insufficient_user_authentication"' },
         ),
       () => error(401, 'unauthorized'),
-      () => new Response('x'.repeat(100000), { status: 401 }),
-      () => reply(401, { error: 'invalid_token', pad: 'x'.repeat(100000) }),
+      () => new Response('x'.repeat(2 << 20), { status: 401 }),
+      () => reply(401, { error: 'invalid_token', pad: 'x'.repeat(2 << 20) }),
       () => new Response('{', { status: 401 }),
     ];
     for (const answer of answers) {

@@ -136,6 +136,7 @@ export class Tab {
     const tab = this;
     this.env = {
       fetch: async (input: RequestInfo | URL, init: RequestInit = {}) => {
+        if (init.body instanceof ReadableStream) init.body.getReader();
         if (!(input instanceof Request)) return options.fetch(this, String(input), init);
         const request = new Request(input, init);
         const { method, headers } = request;
