@@ -72,8 +72,12 @@ export async function createApp({ issuer, service, port = 3000, demo = null, ses
 function route(table) {
   const routes = new Map(Object.entries(table));
   return (ctx, next) => {
-    const answer = routes.get(`${ctx.method} ${ctx.path}`);
-    return answer ? answer(ctx, next) : next();
+    const answer = routes.get(`${ctx.method === 'HEAD' ? 'GET' : ctx.method} ${ctx.path}`);
+    if (answer) return answer(ctx, next);
+    const others = ['GET', 'POST'].filter((method) => routes.has(`${method} ${ctx.path}`));
+    if (others.length === 0) return next();
+    const allow = others.join(', ').replace('GET', 'GET, HEAD');
+    return ctx.throw(405, `Only ${allow}.`, { headers: { Allow: allow } });
   };
 }
 

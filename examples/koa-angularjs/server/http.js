@@ -44,7 +44,7 @@ export function ownHost(origins) {
     const named = `http://${ctx.get('host')}`;
     if (!origins.includes(named)) ctx.throw(421, 'This is the app of another address.');
     if (named !== main && ctx.method === 'GET' && !ctx.path.startsWith('/api/'))
-      return ctx.redirect(`${main}${ctx.url}`);
+      return ctx.redirect(`${main}${ctx.path}${ctx.search}`);
     await next();
   };
 }
@@ -74,6 +74,7 @@ const NAMES = new Map([
   [400, 'invalid_request'],
   [403, 'forbidden'],
   [404, 'not_found'],
+  [405, 'method_not_allowed'],
   [413, 'too_large'],
   [415, 'unsupported_media_type'],
   [421, 'misdirected_request'],
@@ -91,9 +92,10 @@ export async function readBody(ctx) {
   if (!ctx.is('application/json')) ctx.throw(415, 'Send JSON.');
   let size = 0;
   const parts = [];
-  for await (const part of ctx.req) {
+  // Not destroyed when we stop in the middle: the answer goes out on the same connection, and is its last.
+  for await (const part of ctx.req.iterator({ destroyOnReturn: false })) {
     size += part.length;
-    if (size > MAX_BODY) ctx.throw(413, `Send ${MAX_BODY} bytes at most.`);
+    if (size > MAX_BODY) ctx.throw(413, `Send ${MAX_BODY} bytes at most.`, { headers: { Connection: 'close' } });
     parts.push(part);
   }
   try {

@@ -69,7 +69,8 @@ export function staticFiles(settings) {
   return async (ctx, next) => {
     const file = files.get(ctx.path);
     if (!file) return next();
-    if (ctx.method !== 'GET' && ctx.method !== 'HEAD') ctx.throw(405, 'Only GET.', { headers: { Allow: 'GET, HEAD' } });
+    if (ctx.method !== 'GET' && ctx.method !== 'HEAD')
+      ctx.throw(405, 'Only GET, HEAD.', { headers: { Allow: 'GET, HEAD' } });
     ctx.status = 200;
     ctx.set({ 'Cache-Control': 'no-cache', ETag: file.etag });
     if (ctx.fresh) {

@@ -140,6 +140,11 @@ for (const kind of KINDS) {
         await claimIs(page, 'attributes', '{"plan":"pro"}', { changed: true });
         await page.locator('#fact-plan', { hasText: 'pro' }).waitFor();
       }
+      await first
+        .getByText(
+          kind === 'cookie' ? 'Changed. The shop has it at once;' : 'Changed. The new token came with this answer.',
+        )
+        .waitFor();
       await button(first, 'Make me an admin').click();
       await button(first, 'Take the role "admin" away').waitFor();
       await button(other, 'Takings, for admins').click();
@@ -316,6 +321,13 @@ describe('the page', { concurrency: false }, () => {
     await button(token, 'Upgrade to pro').click();
     await token.locator('#record').getByText('You stay signed in; try again.').waitFor();
     for (const page of [token, cookie]) assert.equal(await button(page, 'Sign out').count(), 1);
+    // What cannot be told to the authority is done here all the same, where that is possible; and neither is called the other.
+    await button(token, 'Sign out everywhere').click();
+    await heard(token, 'You are signed out here; elsewhere it could not be done.');
+    await signedOut(token);
+    await button(cookie, 'Sign out').click();
+    await heard(cookie, 'You stay signed in; try again.');
+    assert.equal(await button(cookie, 'Sign out').count(), 1);
   });
 
   test('a wrong password and a wrong code are said in words', async (t) => {
@@ -350,6 +362,93 @@ describe('the page', { concurrency: false }, () => {
     await claimIs(page, 'acr', 'aal2');
     await button(page, 'Turn off').click();
     await claimIs(page, 'phone_number', 'null', { changed: true });
+    noComplaints();
+  });
+
+  test('a field that is empty or wrong is said at the field, and nothing is sent', async (t) => {
+    const { people, noComplaints } = await world(t);
+    const page = await people[0].open(address('refresh', 'memory'));
+    const sent = [];
+    page.on('request', (request) => request.method() === 'POST' && sent.push(request.url()));
+    const refused = async (field, value, press) => {
+      const before = sent.length;
+      await field.fill(value);
+      await button(page, press).click();
+      assert.notEqual(await field.evaluate((node) => node.validationMessage), '');
+      assert.ok(await field.evaluate((node) => node === document.activeElement), 'and the field has the focus');
+      assert.equal(sent.length, before);
+    };
+    const desk = page.locator('#desk');
+    for (const label of ['Username', 'Password']) {
+      const right = await desk.getByLabel(label).inputValue();
+      await refused(desk.getByLabel(label), '', 'Sign in');
+      await desk.getByLabel(label).fill(right);
+    }
+    await signIn(page);
+    const price = page.getByLabel('Price, €');
+    for (const wrong of ['', '0', '-1', '1.005', '10000.01']) await refused(price, wrong, 'Order');
+    await price.fill('1');
+    await refused(page.getByLabel('Item'), '', 'Order');
+    const card = page.locator('#phone');
+    const number = card.getByLabel('Phone number');
+    await refused(number, '', 'Send code');
+    for (const wrong of ['   ', '0151', '+'.repeat(100_000)]) {
+      await number.fill(wrong);
+      await button(page, 'Send code').click();
+      await card.getByText(/^phone_number: /).waitFor();
+    }
+    await number.fill(NUMBER);
+    await button(page, 'Send code').click();
+    const code = card.getByLabel('Code', { exact: true });
+    await code.waitFor();
+    await refused(code, '', 'Verify');
+    await code.fill('   ');
+    await button(page, 'Verify').click();
+    await card.getByText('The code is wrong. 4 tries left.').waitFor();
+    await button(page, 'Back').click();
+    await card.getByText('The code is wrong.').waitFor({ state: 'detached' });
+    noComplaints();
+  });
+
+  test('by keyboard: the focus stays near what it was used for, and can be seen', async (t) => {
+    const { people, noComplaints } = await world(t, 2);
+    const page = await people[0].open(address('refresh', 'memory'));
+    const press = async (control) => {
+      await control.focus();
+      await page.keyboard.press('Enter');
+    };
+    const focusIsIn = (id) =>
+      page.waitForFunction((id) => {
+        const here = document.activeElement;
+        return here !== document.body && here.closest(id) && getComputedStyle(here).outlineStyle === 'solid';
+      }, id);
+    await press(page.locator('#desk').getByRole('button', { name: 'Sign in' }));
+    await signedIn(page);
+    await focusIsIn('#desk');
+    await press(button(page, 'Send code'));
+    const code = page.locator('#phone').getByLabel('Code', { exact: true });
+    await useCode(page, code);
+    await press(button(page, 'Verify'));
+    await page.getByText('It is on.').waitFor();
+    await focusIsIn('#phone');
+    await press(button(page, 'Refund Filter papers'));
+    await page.getByText('Refunded: Filter papers.').waitFor();
+    await focusIsIn('#orders');
+    await press(button(page, 'Turn off'));
+    await page.getByText('It is off.').waitFor();
+    await focusIsIn('#phone');
+
+    const other = await people[1].open(address('refresh'));
+    await signIn(other);
+    await press(button(page, 'Look again'));
+    const end = page.locator('#devices').getByRole('button', { name: /^End Chrome/ });
+    await press(end);
+    await page.getByText('That session is ended').waitFor();
+    await end.waitFor({ state: 'detached' });
+    await focusIsIn('#devices');
+    await press(button(page, 'Sign out'));
+    await signedOut(page);
+    await focusIsIn('#desk');
     noComplaints();
   });
 

@@ -87,6 +87,10 @@ test('a foreign name is refused, and localhost leads to the name that the cookie
   const moved = await ask('/?keep=cookie', { host: `localhost:${port}` });
   assert.equal(moved.status, 302);
   assert.equal(moved.headers.location, `${shop.url}/?keep=cookie`);
+  // As a proxy asks: the whole address in the first line.
+  const whole = await ask('http://evil.example/costs?a=1', { host: `localhost:${port}` });
+  assert.equal(whole.status, 302);
+  assert.equal(whole.headers.location, `${shop.url}/costs?a=1`);
 });
 
 test('protected calls: who has no token, what is no JSON, what is too large', async () => {
@@ -103,7 +107,33 @@ test('protected calls: who has no token, what is no JSON, what is too large', as
   assert.equal((await post('{')).status, 400);
   assert.equal((await post('{"item":"Tea","cents":0.5}')).status, 400);
   assert.equal((await post('null')).status, 400);
-  assert.equal((await post(JSON.stringify({ item: 'x'.repeat(5000), cents: 1 }))).status, 413);
+});
+
+test('what is too large is refused in words, however large it is, and the next call finds a connection', async () => {
+  const headers = { authorization: `Bearer ${await login()}`, 'content-type': 'application/json' };
+  const post = (item) =>
+    fetch(`${shop.url}/api/orders`, { method: 'POST', headers, body: JSON.stringify({ item, cents: 1 }) });
+  for (const length of [5000, 200_000, 10_000_000]) {
+    const refused = await post('x'.repeat(length));
+    assert.equal(refused.status, 413, String(length));
+    assert.equal((await refused.json()).error, 'too_large');
+    assert.equal((await post('Tea')).status, 201, `after ${length}`);
+  }
+});
+
+test('a method that is not there is told which are; HEAD is where GET is', async () => {
+  const authorization = `Bearer ${await login()}`;
+  for (const [method, path, allow] of [
+    ['DELETE', '/', 'GET, HEAD'],
+    ['PUT', '/api/orders', 'GET, HEAD, POST'],
+    ['GET', '/api/refunds', 'POST'],
+    ['POST', '/demo/messages', 'GET, HEAD'],
+  ]) {
+    const { status, headers, body } = await ask(path, { authorization }, method);
+    assert.deepEqual([status, headers.allow, JSON.parse(body).error], [405, allow, 'method_not_allowed'], path);
+  }
+  assert.equal((await ask('/api/orders', {}, 'DELETE')).status, 401, 'who has no token is told nothing');
+  assert.equal((await ask('/api/orders', { authorization }, 'HEAD')).status, 200);
 });
 
 test('a token for another app is refused', async () => {

@@ -17,11 +17,18 @@ export function DeskController(reseal, me, journal, choice, work) {
       if (choice.kind !== 'refresh' && reseal.expiresAt === before)
         journal.say('Too early to renew: nothing was written.');
     });
-  vm.signOut = (/** @type {boolean} */ everywhere) => run(() => reseal.signOut({ everywhere }));
+  vm.signOut = (/** @type {boolean} */ everywhere) =>
+    run(
+      () => reseal.signOut({ everywhere }),
+      (error) => (reseal.user ? problem(error).text : 'You are signed out here; elsewhere it could not be done.'),
+    );
 
-  const run = (/** @type {() => Promise<void>} */ act) =>
+  const run = (
+    /** @type {() => Promise<void>} */ act,
+    /** @type {(error: any) => string} */ explain = (error) => problem(error).text,
+  ) =>
     work(vm, act, (error) => {
-      journal.say(problem(error).text, 'bad');
+      journal.say(explain(error), 'bad');
       return '';
     });
 }

@@ -33,10 +33,15 @@ export function DevicesController($rootScope, reseal, me, time, work) {
     run(() => reseal.sessions.end(id), 'That session is ended; its next call is refused.');
   vm.endOthers = () => run(() => reseal.sessions.endOthers(), 'All others are ended.');
 
-  const run = async (/** @type {() => Promise<void>} */ act, /** @type {string} */ done) => {
-    await work(vm, () => act().then(() => done));
-    await vm.load();
-  };
+  const run = (/** @type {() => Promise<void>} */ act, /** @type {string} */ done) =>
+    work(vm, async () => {
+      try {
+        await act();
+      } finally {
+        await vm.load();
+      }
+      return done;
+    });
 
   for (const event of ['signedin', 'claims']) $rootScope.$on(`reseal:${event}`, vm.load);
   $rootScope.$on('reseal:signedout', () => ([vm.items, vm.says] = [[], '']));

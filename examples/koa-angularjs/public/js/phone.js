@@ -46,18 +46,20 @@ export function PhoneController($rootScope, $timeout, reseal, me, live, messages
 
   vm.send = () =>
     run(async () => {
-      const { challenge } = await reseal.call('POST', '/v1/me/phone', { phone_number: vm.number, ...proof() });
+      const { challenge } = await reseal.call('POST', '/v1/me/phone', { phone_number: vm.number ?? '', ...proof() });
       [vm.challenge, vm.askPassword, vm.recoveryCodes] = [challenge, false, null];
       messages.look();
       focus('code');
       return 'A code is on its way to the phone.';
     });
 
+  vm.back = () => Object.assign(vm, { challenge: null, code: '', says: '' });
+
   vm.verify = () =>
     run(async () => {
       const { recovery_codes } = await reseal.call('POST', '/v1/me/phone/verify', {
         challenge: vm.challenge,
-        code: vm.code.trim(),
+        code: (vm.code ?? '').trim(),
       });
       [vm.challenge, vm.code, vm.recoveryCodes] = [null, '', recovery_codes];
       return changed('It is on.', 'the number came in this very answer.');

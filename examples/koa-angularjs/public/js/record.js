@@ -1,6 +1,6 @@
 // The backend changes the user's record, and the answer to that very call brings the new token.
 
-export function RecordController($http, $rootScope, me, live, work) {
+export function RecordController($http, $rootScope, me, live, choice, work) {
   const vm = /** @type {any} */ (this);
   vm.me = me;
   vm.says = '';
@@ -13,8 +13,11 @@ export function RecordController($http, $rootScope, me, live, work) {
     work(vm, async () => {
       const { data } = await $http.post(path, body);
       live.beat();
-      return data.resealed ? 'Changed. The new token came with this answer.' : 'Changed. The next call brings it.';
+      if (!data.resealed) return 'Changed. The next call brings it.';
+      return choice.kind === 'cookie'
+        ? 'Changed. The shop has it at once; no token came to this page.'
+        : 'Changed. The new token came with this answer.';
     });
   $rootScope.$on('reseal:signedout', () => (vm.says = ''));
 }
-RecordController.$inject = ['$http', '$rootScope', 'me', 'live', 'work'];
+RecordController.$inject = ['$http', '$rootScope', 'me', 'live', 'choice', 'work'];

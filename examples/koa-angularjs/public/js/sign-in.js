@@ -52,7 +52,7 @@ export const signIn = {
     login() {
       return this.once(async () => {
         this.expectMessage();
-        const result = await this.reseal.login({ username: this.username, password: this.password });
+        const result = await this.reseal.login({ username: this.username ?? '', password: this.password });
         if (result.status === 'signed_in') return this.done();
         this.factors = result.factors;
         this.hint = result.factors.find((/** @type {any} */ each) => each.factor === 'phone')?.hint;
@@ -63,7 +63,10 @@ export const signIn = {
 
     finish() {
       return this.once(async () => {
-        await this.reseal.secondFactor({ code: this.code.trim(), factor: this.recovery ? 'recovery_code' : 'phone' });
+        await this.reseal.secondFactor({
+          code: (this.code ?? '').trim(),
+          factor: this.recovery ? 'recovery_code' : 'phone',
+        });
         this.done();
       });
     }

@@ -79,7 +79,11 @@ export function problem(error) {
   const said = error?.data?.error_description ?? error?.message;
   const text = PROBLEMS[code] ?? said ?? 'The shop does not answer. Is it running?';
   const left = error?.details?.tries_left;
-  return { code, text: code === 'invalid_code' && left !== undefined ? `${text} ${left} tries left.` : text };
+  return {
+    code,
+    text:
+      code === 'invalid_code' && left !== undefined ? `${text} ${left} ${left === 1 ? 'try' : 'tries'} left.` : text,
+  };
 }
 
 /**

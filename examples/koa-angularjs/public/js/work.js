@@ -6,7 +6,7 @@ import { problem } from './words.js';
  * `async` functions go on outside of AngularJS' digest, so whoever is done asks for one.
  * @param {{ $applyAsync: () => void }} $rootScope
  */
-export function workService($rootScope) {
+export function workService($rootScope, $timeout) {
   /**
    * @param {{ busy?: boolean, says?: string, mood?: string }} vm
    * @param {() => Promise<string | void>} act resolves to what to say
@@ -14,6 +14,7 @@ export function workService($rootScope) {
    */
   return async (vm, act, explain = (error) => problem(error).text) => {
     if (vm.busy) return;
+    const place = /** @type {HTMLElement | null | undefined} */ (document.activeElement?.closest('.sheet'));
     [vm.busy, vm.says] = [true, ''];
     try {
       [vm.says, vm.mood] = [(await act()) ?? '', 'good'];
@@ -22,6 +23,8 @@ export function workService($rootScope) {
     }
     vm.busy = false;
     $rootScope.$applyAsync();
+    // The button may be gone with what it did; then who uses the keyboard goes on from the part of the page that it was in.
+    $timeout(() => document.activeElement === document.body && place?.focus({ preventScroll: true }), 0, false);
   };
 }
-workService.$inject = ['$rootScope'];
+workService.$inject = ['$rootScope', '$timeout'];
