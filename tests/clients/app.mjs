@@ -2,14 +2,15 @@
 
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { readFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import { fileURLToPath } from 'node:url';
 import Koa from 'koa';
 import { session } from '@reseal/koa';
 
-const LIBRARY = fileURLToPath(import.meta.resolve('@reseal/browser/global'));
-const PAGE = new URL('page.html', import.meta.url);
+// Read once: what is built anew meanwhile is for the next run.
+const LIBRARY = readFileSync(fileURLToPath(import.meta.resolve('@reseal/browser/global')));
+const PAGE = readFileSync(new URL('page.html', import.meta.url));
 
 /** Starts the app. `origins`: pages elsewhere that may call it. `now`: the clock of its guard, milliseconds. */
 export async function startApp({ port, issuer, service, origins, now, admin }) {
@@ -146,10 +147,10 @@ export async function startForeign() {
 async function files(ctx, next) {
   if (ctx.path === '/reseal.global.js') {
     ctx.type = 'text/javascript';
-    ctx.body = await readFile(LIBRARY);
+    ctx.body = LIBRARY;
   } else if (ctx.path === '/' || ctx.path === '/other') {
     ctx.type = 'html';
-    ctx.body = await readFile(PAGE);
+    ctx.body = PAGE;
   } else {
     await next();
   }

@@ -149,8 +149,10 @@ for (const [what, rule] of [
 ]) {
   test(`an authority that ${what} for ever: a bounded number of calls, nobody is signed out, and it goes on when that is over`, async () => {
     const browser = await world.context();
-    const page = await browser.open('refresh', { storage: 'local', timeout: 1 });
-    await signIn(page, await world.newUser());
+    const page = await browser.open('refresh', { storage: 'local', timeout: rule.hang ? 1 : 30 });
+    // In a page that has the time for it.
+    await signIn(await browser.open('refresh', { storage: 'local', timeout: 50 }), await world.newUser());
+    await heard(page, 'signedin');
     await world.advance(6 * 60);
     const wrong = world.gate.rule({ path: '/oauth/token', ...rule });
     const mark = world.gate.mark();
@@ -175,7 +177,7 @@ for (const [what, rule] of [
     wrong.end();
     await backAgain(page);
     await until(async () => !(await renew(page)).error, 'a renewal');
-    assert.equal((await page.evaluate(() => hit('/api/me'))).value.status, 200);
+    await until(async () => (await page.evaluate(() => hit('/api/me'))).value?.status === 200, 'a good token');
     await browser.close();
   });
 }
@@ -223,7 +225,12 @@ for (const mode of ['refresh', 'sliding', 'cookie']) {
       assert.equal((await page.evaluate((path) => hit(path), path)).value.status, status);
       assert.equal(world.app.to(path, atApp).length, 1, path);
     }
-    assert.equal(world.gate.calls.length, atGate);
+    // With a cookie the page may look how things are after a 401 (two reads); it renews nothing.
+    const calls = world.gate.calls.slice(atGate).map(({ method, path }) => `${method} ${path}`);
+    assert.deepEqual(
+      calls.filter((call) => mode !== 'cookie' || !/^GET \/v1\/(session|me)$/.test(call)),
+      [],
+    );
     assert.equal(await signedIn(page), true);
     await browser.close();
   });
