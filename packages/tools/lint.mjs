@@ -1,5 +1,5 @@
-// node packages/tools/lint.mjs [NAME...]: formatting, types of sources and tests, sizes, and what publishing would get wrong.
-// Build first.
+// node packages/tools/lint.mjs [NAME...]: formatting, types of sources and tests, sizes, and what publishing would get wrong;
+// without a name also the formatting of the example and of the tests that are about several packages. Build first.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -8,7 +8,8 @@ import { packages, root } from './packages.mjs';
 import { run } from './run.mjs';
 
 const npx = (args, folder) => run('npx', ['--no-install', ...args], folder);
-const wanted = packages(process.argv.slice(2));
+const named = process.argv.slice(2);
+const wanted = packages(named);
 
 npx(
   [
@@ -18,6 +19,9 @@ npx(
     'warn',
     ...wanted.flatMap(({ folder }) => [join(folder, 'src'), join(folder, 'test')]),
     'packages/tools',
+    ...(named.length === 0
+      ? ['examples/koa-angularjs/{server,public,test}/**/*.{js,mjs}', 'tests/clients/**/*.{js,mjs}']
+      : []),
   ],
   root,
 );
