@@ -1,6 +1,6 @@
 // What the tests begin with: a world, the model of the authority in it, and tabs with a session each.
 
-import { create } from '../src/session.js';
+import { create as fromSource } from '../src/session.js';
 import type { Claims, Events, Session, SessionOptions } from '../src/types.js';
 import { AUTHORITY, Model } from './model.js';
 import { seeded, Tab, type TabOptions, World } from './world.js';
@@ -20,7 +20,8 @@ export interface Kit {
   login(options?: Partial<SessionOptions>, tab?: Partial<TabOptions>): Promise<Page>;
 }
 
-export function kit(seed = 1): Kit {
+/** `create`: of the sources, or of what was built. */
+export function kit(seed = 1, create = fromSource): Kit {
   const world = new World(seeded(seed));
   const model = new Model(world);
   const open: Kit['open'] = (options = {}, tabOptions = {}) => {
