@@ -1,7 +1,7 @@
 // What `session()` leaves on a request.
 
 import { Refusal, type RequestSession, type StandardClaims } from '@reseal/node';
-import { missingToken } from '@reseal/node/adapter';
+import { missingToken, realmOf } from '@reseal/node/adapter';
 import type { Request } from 'express';
 import type { Auth } from './types.js';
 
@@ -20,7 +20,7 @@ export interface Marked {
 export function auth<Claims extends object = StandardClaims>(req: Request): Auth<Claims> {
   const { auth: found, authError } = req as Marked;
   // With `passthrough` the reason for which nobody is there is the better answer.
-  if (found === undefined) throw authError ?? missingToken(undefined);
+  if (found === undefined) throw authError ?? missingToken(realmOf(req));
   return found as Auth<Claims>;
 }
 

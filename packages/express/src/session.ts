@@ -1,7 +1,16 @@
 // The middleware.
 
 import { Refusal, type Guard, type GuardedRequest, type StandardClaims } from '@reseal/node';
-import { admit, carry, cookieIn, excepts, guardOf, type Exceptions } from '@reseal/node/adapter';
+import {
+  admit,
+  carry,
+  cookieIn,
+  excepts,
+  guardOf,
+  inRealm,
+  type Exceptions,
+  type OwnCookie,
+} from '@reseal/node/adapter';
 import type { Request, RequestHandler, Response } from 'express';
 import { authOf, type Marked } from './auth.js';
 import { explain } from './refusals.js';
@@ -35,18 +44,22 @@ export function session<Claims extends object = StandardClaims>(
   options: SessionOptions<Claims>,
 ): SessionMiddleware<Claims> {
   const guard = guardOf(options, OWN);
-  return dressed((req, res, next) => {
-    letIn(guard, options, req, res).then(
-      () => next(),
-      (error: unknown) => {
-        if (!(error instanceof Refusal)) return next(error);
-        explain(error, options.debug);
-        if (!options.passthrough || error.status === 503) return next(error);
-        (req as Marked).authError = error;
-        next();
-      },
-    );
-  }, guard);
+  return dressed(
+    (req, res, next) => {
+      letIn(guard, options, req, res).then(
+        () => next(),
+        (error: unknown) => {
+          if (!(error instanceof Refusal)) return next(error);
+          explain(error, options.debug);
+          if (!options.passthrough || error.status === 503) return next(error);
+          (req as Marked).authError = error;
+          next();
+        },
+      );
+    },
+    guard,
+    options.realm ?? guard.realm,
+  );
 }
 
 async function letIn<Claims extends object>(
@@ -61,7 +74,7 @@ async function letIn<Claims extends object>(
   const marked = req as Marked;
   marked.auth = authOf(admitted);
   delete marked.authError;
-  carry(res, admitted, inCookie ? (token) => putCookie(req, res, options, token) : undefined);
+  carry(res, admitted, inCookie ? ownCookie(req, res, options) : undefined);
 }
 
 /** The application's own ways come first, then `Authorization`. */
@@ -74,29 +87,42 @@ function presented<Claims extends object>(req: Request, options: SessionOptions<
   return { request, inCookie: inCookie && request.token !== undefined };
 }
 
-function putCookie<Claims extends object>(
-  req: Request,
-  res: Response,
-  options: SessionOptions<Claims>,
-  token: string,
-): void {
-  if (options.cookie === undefined) return;
-  res.cookie(options.cookie, token, { httpOnly: true, sameSite: 'lax', secure: req.secure, ...options.cookieOptions });
+function ownCookie<Claims extends object>(req: Request, res: Response, options: SessionOptions<Claims>): OwnCookie {
+  const { cookie: name = '', cookieOptions } = options;
+  return {
+    name,
+    set(token) {
+      try {
+        res.cookie(name, token, { httpOnly: true, sameSite: 'lax', secure: req.secure, ...cookieOptions });
+      } catch (error) {
+        // For example one that is `signed`, without a secret to sign with. The answer is not to blame for it.
+        process.emitWarning(`reseal: the cookie \`${name}\` could not be set: ${(error as Error).message}`);
+      }
+    },
+  };
 }
 
 /** Adds what a middleware of ours can do besides being called. */
-function dressed<Claims extends object>(handle: RequestHandler, guard: Guard<Claims>): SessionMiddleware<Claims> {
+function dressed<Claims extends object>(
+  handle: RequestHandler,
+  guard: Guard<Claims>,
+  realm: string | undefined,
+): SessionMiddleware<Claims> {
   return Object.assign(handle, {
     unless(given: Exceptions<Request> | NonNullable<Exceptions<Request>['custom']>) {
       const exceptions = typeof given === 'function' ? { custom: given } : given;
       const others: RequestHandler = (req, res, next) => {
         const { method, url, originalUrl } = req;
         excepts(exceptions, { context: req, method, url, originalUrl }).then(
-          (free) => (free ? next() : handle(req, res, next)),
+          (free) => {
+            if (!free) return handle(req, res, next);
+            inRealm(req, realm);
+            next();
+          },
           (error: unknown) => next(error),
         );
       };
-      return dressed(others, guard);
+      return dressed(others, guard, realm);
     },
     ready: () => guard.ready(),
     close: () => guard.close(),

@@ -1,6 +1,7 @@
 // Real Express applications, both major versions, in front of the real authority.
 
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { Readable } from 'node:stream';
 import { after, before, describe, test } from 'node:test';
 import express, { type Express, type Request } from 'express';
@@ -114,6 +115,7 @@ function routes(app: Express) {
   app.get('/no-error', (_req, _res, next) => next('not an Error'));
   app.get('/stream', (_req, res) => void Readable.from(['a', 'b']).pipe(res));
   app.get('/raw', (_req, res) => void res.writeHead(203, { 'Cache-Control': 'public', 'X-Mine': '1' }).end('raw'));
+  app.get('/sign-out', (_req, res) => void res.clearCookie('jwt').send('gone'));
   app.get('/empty', (_req, res) => void res.status(204).end());
   app.get('/begun', (req, res) => {
     res.write('begun');
@@ -316,6 +318,48 @@ for (const [name, make] of [
           assert.match(String(reply.headers['set-cookie']), /^jwt=[\w.-]+; Path=\/api; HttpOnly; SameSite=Lax$/);
         }
       });
+    });
+
+    test('an own word on that cookie is the last; one that cannot be set spoils no answer', async () => {
+      const { access_token } = await authority.login(clients.web, sub);
+      await authority.advance(PAST_HALF);
+      const headers = { cookie: `jwt=${access_token}` };
+      const cookies = await appOf(make, { options: { cookie: 'jwt' } });
+      const reply = await cookies.send('/sign-out', { headers });
+      assert.deepEqual(
+        reply.headers['set-cookie']?.map((cookie) => cookie.split(';')[0]),
+        ['jwt='],
+      );
+      // There is no `cookie-parser` with a secret.
+      const signed = await appOf(make, { options: { cookie: 'jwt', cookieOptions: { signed: true } } });
+      const warned = once(process, 'warning');
+      for (const path of ['/me', '/stream', '/throw']) {
+        const { status, headers: has } = await signed.send(path, { headers });
+        assert.deepEqual([status, has['set-cookie']], [path === '/throw' ? 500 : 200, undefined]);
+      }
+      const [warning] = (await warned) as [Error];
+      assert.match(warning.message, /cookie.*could not be set/);
+      assert.ok(!warning.message.includes(access_token));
+    });
+
+    test('what getToken finds is refused where it is no text', async () => {
+      const elsewhere = await appOf(make, { options: { getToken: (req) => req.query.token as string } });
+      for (const query of ['token[]=a', 'token[a]=b', 'token=a&token=b']) {
+        const reply = await elsewhere.send(`/me?${query}`);
+        assert.equal(reply.json.error, make === express && query.includes('[') ? 'unauthorized' : 'invalid_token');
+      }
+    });
+
+    test('a realm is in every challenge, also where a guard is shared or nobody was asked', async () => {
+      const { access_token } = await authority.login(clients.web, sub);
+      const named = await appOf(make, { options: { realm: 'notes' }, unless: { path: '/strong' } });
+      for (const [path, token] of [['/me'], ['/me', 'a.b.c'], ['/write', access_token], ['/strong']] as [
+        string,
+        string?,
+      ][]) {
+        const reply = await named.send(path, token === undefined ? {} : { token });
+        assert.match(String(reply.headers['www-authenticate']), /^Bearer realm="notes"/, path);
+      }
     });
 
     test('reseal() in the handler that changed the claims, in a failing one, too', async () => {

@@ -2,7 +2,7 @@
 
 import type { RequestSession } from '@reseal/node';
 import { Refusal } from '@reseal/node';
-import { missingToken } from '@reseal/node/adapter';
+import { missingToken, realmOf } from '@reseal/node/adapter';
 import type { Middleware } from 'koa';
 import { fail } from './refuse.js';
 
@@ -29,7 +29,8 @@ function required(check: (session: RequestSession<object>) => void): Middleware 
         jwtOriginalError?: unknown;
       };
       // With `passthrough` the reason for which nobody is there is the better answer.
-      if (session === undefined) throw jwtOriginalError instanceof Refusal ? jwtOriginalError : missingToken(undefined);
+      if (session === undefined)
+        throw jwtOriginalError instanceof Refusal ? jwtOriginalError : missingToken(realmOf(ctx.req));
       check(session);
     } catch (error) {
       fail(ctx, error);

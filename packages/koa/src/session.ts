@@ -9,7 +9,7 @@ import {
   type SecretSource,
   type StandardClaims,
 } from '@reseal/node';
-import { admit, carry, excepts, guardOf, type Exceptions } from '@reseal/node/adapter';
+import { admit, carry, excepts, guardOf, inRealm, type Exceptions, type OwnCookie } from '@reseal/node/adapter';
 import type { Context, Middleware, Next } from 'koa';
 import { explain, fail } from './refuse.js';
 import type { PassthroughState, SessionOptions, SessionState } from './types.js';
@@ -67,13 +67,14 @@ export function session<Claims extends object = StandardClaims>(
       return fail(ctx, error);
     }
   };
-  return dressed(handle, guard);
+  return dressed(handle, guard, options.realm ?? guard.realm);
 }
 
 /** Adds what a middleware of ours can do besides being called. */
 function dressed<Claims extends object>(
   handle: (ctx: Context, next: Next) => Promise<unknown>,
   guard: Guard<Claims>,
+  realm: string | undefined,
 ): SessionMiddleware<Claims> {
   return Object.assign(handle, {
     unless(given: Exceptions<Context> | NonNullable<Exceptions<Context>['custom']>) {
@@ -81,9 +82,11 @@ function dressed<Claims extends object>(
       const others = async (ctx: Context, next: Next): Promise<unknown> => {
         const { method, url, originalUrl } = ctx;
         const free = await excepts(exceptions, { context: ctx, method, url, originalUrl });
-        return free ? next() : handle(ctx, next);
+        if (!free) return handle(ctx, next);
+        inRealm(ctx.req, realm);
+        return next();
       };
-      return dressed(others, guard);
+      return dressed(others, guard, realm);
     },
     ready: () => guard.ready(),
     close: () => guard.close(),
@@ -111,7 +114,7 @@ function admission<Claims extends object>(guard: Guard<Claims>, options: Session
       if (state[key] === shown) shown = show();
     });
     if (state['jwtOriginalError'] !== undefined) delete state['jwtOriginalError'];
-    carry(ctx.res, admitted, inCookie ? (token) => putCookie(ctx, options, token) : undefined);
+    carry(ctx.res, admitted, inCookie ? ownCookie(ctx, options) : undefined);
   };
 }
 
@@ -139,12 +142,17 @@ function onReseal<Claims extends object>(admitted: RequestSession<Claims>, done:
   return admitted;
 }
 
-function putCookie<Claims extends object>(ctx: Context, options: SessionOptions<Claims>, token: string): void {
-  if (options.cookie === undefined) return;
-  ctx.cookies.set(options.cookie, token, {
-    httpOnly: true,
-    sameSite: 'lax',
-    overwrite: true,
-    ...options.cookieOptions,
-  });
+function ownCookie<Claims extends object>(ctx: Context, options: SessionOptions<Claims>): OwnCookie {
+  const { cookie: name = '', cookieOptions } = options;
+  return {
+    name,
+    set(token) {
+      try {
+        ctx.cookies.set(name, token, { httpOnly: true, sameSite: 'lax', overwrite: true, ...cookieOptions });
+      } catch (error) {
+        // For example one that is `secure`, where Koa knows of no TLS. The answer is not to blame for it.
+        ctx.app.emit('error', error, ctx);
+      }
+    },
+  };
 }

@@ -94,6 +94,10 @@ async function routes(ctx: Koa.Context, next: Koa.Next) {
     case '/empty':
       ctx.status = 204;
       return;
+    case '/sign-out':
+      ctx.cookies.set('jwt', null);
+      ctx.body = 'gone';
+      return;
     case '/rename': {
       await authority.admin('PATCH', `/users/${ctx.state.user.sub}`, { name: ctx.query.name });
       if (ctx.query.own) ctx.state.user = { sub: ctx.state.user.sub, name: 'of the handler' };

@@ -123,6 +123,32 @@ for (const [name, App] of VERSIONS) {
         }
       });
 
+      test("a handler's own word on that cookie is the last: a sign-out is not taken back", async () => {
+        const cookies = await appOf(App, { cookie: 'jwt' });
+        const { access_token } = await authority.login(clients.web, sub);
+        await authority.advance(PAST_HALF);
+        const reply = await cookies.send('/sign-out', { headers: { cookie: `jwt=${access_token}` } });
+        assert.deepEqual(
+          [reply.headers['set-cookie']?.map((cookie) => cookie.split(';')[0]), renewedOf(reply)],
+          [['jwt='], undefined],
+        );
+        assert.equal(reply.headers['cache-control'], 'no-store');
+      });
+
+      test('a cookie that cannot be set spoils no answer, and is told', async () => {
+        const told: unknown[] = [];
+        const cookies = await appOf(App, { cookie: 'jwt', cookieOptions: { secure: true } }, (app) =>
+          app.on('error', (error: Error) => told.push(error.message)),
+        );
+        const { access_token } = await authority.login(clients.web, sub);
+        await authority.advance(PAST_HALF);
+        for (const path of ['/me', '/stream', '/empty']) {
+          const reply = await cookies.send(path, { headers: { cookie: `jwt=${access_token}` } });
+          assert.deepEqual([reply.status, renewedOf(reply)], [path === '/empty' ? 204 : 200, undefined]);
+          assert.match(String(told.pop()), /secure cookie/);
+        }
+      });
+
       test('a list of revoked tokens is asked about the one that was sent', async () => {
         const { access_token } = await authority.login(clients.web, sub);
         await authority.advance(PAST_HALF);

@@ -143,6 +143,22 @@ for (const [name, App] of VERSIONS) {
       assert.deepEqual([reply.status, reply.json.error], [401, 'unauthorized']);
     });
 
+    test('a realm is in every challenge, also where a guard is shared or nobody was asked', async () => {
+      const { access_token } = await authority.login(clients.web, sub);
+      for (const passthrough of [false, true]) {
+        const app = new App();
+        app.silent = true;
+        app.use(session({ guard, realm: 'notes', passthrough }).unless({ path: '/open' }));
+        app.use(requireScope('notes:write'));
+        const named = await serve(app.callback());
+        opened.push(named);
+        for (const [path, token] of [['/'], ['/', 'a.b.c'], ['/', access_token], ['/open']] as [string, string?][]) {
+          const reply = await named.send(path, token === undefined ? {} : { token });
+          assert.match(String(reply.headers['www-authenticate']), /^Bearer realm="notes"/, `${path} ${reply.text}`);
+        }
+      }
+    });
+
     describe('handlers of errors', () => {
       test('that were written for koa-jwt find what they look for', async () => {
         let seen: { status: number; originalError?: unknown } | undefined;

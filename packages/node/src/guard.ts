@@ -2,7 +2,7 @@ import { inspect } from 'node:util';
 import type { Admitted } from './admission.js';
 import { createSecretBackend, startAuthorityBackend, type Backend } from './backend.js';
 import { bearer } from './bearer.js';
-import { cannotTell, Fault } from './errors.js';
+import { cannotTell, Fault, invalid } from './errors.js';
 import { readOptions, type Settings } from './options.js';
 import { refusalOf } from './refusal.js';
 import { GuardedSession } from './session.js';
@@ -34,10 +34,10 @@ export class Guard<Claims extends object = StandardClaims> {
 
   /**
    * Checks a request; Node's `IncomingMessage` will do. Null only with `passthrough`. Rejects with a `Refusal`, which is the
-   * whole answer.
+   * whole answer. `realm` goes before that of the guard.
    */
-  async admit(request: GuardedRequest): Promise<RequestSession<Claims> | null> {
-    const { realm, passthrough, now } = this.#settings;
+  async admit(request: GuardedRequest, realm = this.realm): Promise<RequestSession<Claims> | null> {
+    const { passthrough, now } = this.#settings;
     try {
       const admitted = await this.#admit(request);
       if (admitted !== undefined) return new GuardedSession<Claims>(admitted, { realm, now });
@@ -50,12 +50,19 @@ export class Guard<Claims extends object = StandardClaims> {
 
   async #admit(request: GuardedRequest): Promise<Admitted | undefined> {
     if (this.#closed) throw cannotTell('the guard was closed');
-    if (request.token !== undefined) return this.#backend.token(request.token, request);
+    // Found by a function of the application's, perhaps in a query that says it twice.
+    if (typeof request.token === 'string') return this.#backend.token(request.token, request);
+    if (request.token !== undefined) throw invalid('what was found is no text');
     const presented = bearer(request);
     if (presented === 'malformed') throw new Fault('malformed', 'the Authorization header cannot be read');
     if (presented !== 'none') return this.#backend.token(presented.token, request);
     // Whoever sends another credential does not mean the cookie.
     return request.headers['authorization'] === undefined ? this.#backend.cookie(request) : undefined;
+  }
+
+  /** `realm` of its challenges. */
+  get realm(): string | undefined {
+    return this.#settings.realm;
   }
 
   /** How it is doing, for a health page. */

@@ -53,7 +53,7 @@ export function readOptions(options: GuardOptions<never>): Settings {
     audience: readAudience(options.audience),
     leeway: readLeeway(options.clockTolerance, options.secret === undefined ? DEFAULT_LEEWAY : 0),
     passthrough: flag('passthrough', options.passthrough, false),
-    realm: options.realm,
+    realm: readRealm(options.realm),
     cacheSize: whole('cacheSize', options.cacheSize, DEFAULT_CACHE, [0, MAX_CACHE]),
     timeoutMs: readTimeout(options.timeout) * 1000,
     now: clock(options.now ?? Date.now),
@@ -153,7 +153,13 @@ function readTimeout(seconds: number | undefined): number {
   throw new ConfigurationError(`\`timeout\` is a number of seconds, ${MAX_TIMEOUT} at most`);
 }
 
+function readRealm(realm: string | undefined): string | undefined {
+  if (realm === undefined || typeof realm === 'string') return realm;
+  throw new ConfigurationError('the `realm` is a text');
+}
+
 function clock(now: () => number): () => number {
+  if (typeof now !== 'function') throw new ConfigurationError('`now` is a function that tells milliseconds');
   return () => Math.floor(now() / 1000);
 }
 

@@ -53,7 +53,7 @@ function registered(claims: Record<string, unknown>): Registered {
     nbf: time(claims, 'nbf', Math.ceil),
     iat: time(claims, 'iat', Math.floor),
     clientId: text(claims, 'client_id'),
-    scope: list(claims, 'scope').flatMap((words) => words.split(' ').filter((word) => word !== '')),
+    scope: Object.freeze(list(claims, 'scope').flatMap((words) => words.split(' ').filter((word) => word !== ''))),
     sid: text(claims, 'sid'),
     authTime: time(claims, 'auth_time', Math.floor),
     acr: text(claims, 'acr'),
@@ -71,17 +71,17 @@ function text(claims: Record<string, unknown>, name: string): string | undefined
   return value;
 }
 
-/** One text, or an array of them. */
+/** One text, or an array of them. Frozen: all requests with the token share it. */
 function list(claims: Record<string, unknown>, name: string): readonly string[] {
   const value = claims[name];
   if (value === undefined || value === null) return NONE;
-  if (typeof value === 'string') return [value];
+  if (typeof value === 'string') return Object.freeze([value]);
   if (!Array.isArray(value) || value.length > MAX_LIST || !value.every((entry) => typeof entry === 'string'))
     throw wrong(name);
-  return value as string[];
+  return Object.freeze(value as string[]);
 }
 
-const NONE: readonly string[] = [];
+const NONE: readonly string[] = Object.freeze([]);
 
 /** A NumericDate (RFC 7519 §2), perhaps with a fraction. */
 function time(claims: Record<string, unknown>, name: string, round: (value: number) => number): number | undefined {

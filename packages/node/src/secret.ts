@@ -109,15 +109,23 @@ function readSecret(secret: Secret): SecretKey {
     throw new ConfigurationError('a secret is a text, bytes, or a KeyObject');
   }
   const bytes = typeof secret === 'string' ? Buffer.from(secret) : Buffer.from(secret);
-  const parsed = parsePublic(bytes, 'pem');
+  const parsed = parsePem(bytes);
   if (parsed !== undefined) return asymmetric(parsed);
   // A public key that is taken for a shared secret lets anybody sign.
   if (bytes.includes('-----BEGIN '))
     throw new ConfigurationError('the secret looks like a PEM key, and cannot be read as one');
-  if (parsePublic(bytes, 'der') !== undefined) {
-    throw new ConfigurationError('the secret is a public key in DER: give a KeyObject (crypto.createPublicKey)');
+  if (isPublicKey(bytes)) {
+    throw new ConfigurationError('the secret is a public key in DER or JWK: give a KeyObject (crypto.createPublicKey)');
   }
   return shared(bytes);
+}
+
+/** In a form that is not read here: bytes of DER, their base64 (PEM without its frame), a JWK or a set of them. */
+function isPublicKey(bytes: Buffer): boolean {
+  const text = bytes.toString('latin1');
+  if (/^\s*\{[^]*"kty"\s*:/.test(text)) return true;
+  const decoded = /^[A-Za-z0-9+/=_\s-]+$/.test(text) ? [Buffer.from(text, 'base64')] : [];
+  return [bytes, ...decoded].some((der) => isDer({ key: der, type: 'spki' }) || isDer({ key: der, type: 'pkcs1' }));
 }
 
 function shared(bytes: Uint8Array): SecretKey {
@@ -125,11 +133,20 @@ function shared(bytes: Uint8Array): SecretKey {
   return { key: new Uint8Array(bytes), algorithms: ['HS256', 'HS384', 'HS512'] };
 }
 
-function parsePublic(bytes: Buffer, format: 'pem' | 'der'): KeyObject | undefined {
+function parsePem(bytes: Buffer): KeyObject | undefined {
   try {
-    return format === 'pem' ? createPublicKey(bytes) : createPublicKey({ key: bytes, format, type: 'spki' });
+    return createPublicKey(bytes);
   } catch {
     return undefined;
+  }
+}
+
+function isDer(of: { key: Buffer; type: 'spki' | 'pkcs1' }): boolean {
+  try {
+    createPublicKey({ ...of, format: 'der' });
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -104,6 +104,7 @@ describe('before the head', () => {
 });
 
 describe('headers beside those of the application', () => {
+  const STRONGER = ['CDN-Cache-Control', 'Cloudflare-CDN-Cache-Control', 'Surrogate-Control', 'X-Accel-Expires'];
   const on = async (set: (res: ServerResponse) => void, headers: Record<string, string | string[]>) =>
     (
       await answerOf((_, res) => {
@@ -135,12 +136,20 @@ describe('headers beside those of the application', () => {
     const headers = await on(
       (res) => {
         res.setHeader('Cache-Control', 'public, max-age=60');
-        for (const name of ['CDN-Cache-Control', 'Surrogate-Control', 'X-Accel-Expires']) res.setHeader(name, '60');
+        for (const name of STRONGER) res.setHeader(name, '60');
       },
       { 'Cache-Control': 'no-store' },
     );
     assert.equal(headers['cache-control'], 'no-store');
-    assert.equal(headers['cdn-cache-control'] ?? headers['surrogate-control'] ?? headers['x-accel-expires'], undefined);
+    assert.deepEqual(
+      STRONGER.filter((name) => name.toLowerCase() in headers),
+      [],
+    );
+  });
+
+  test("a cookie of the application's own is newer: a sign-out is not taken back", async () => {
+    const headers = await on((res) => res.setHeader('Set-Cookie', 'a=; Max-Age=0'), { 'Set-Cookie': ['a=1', 'b=2'] });
+    assert.deepEqual(headers['set-cookie'], ['a=; Max-Age=0', 'b=2']);
   });
 
   test("a token of the application's own is newer", async () => {
@@ -182,6 +191,14 @@ describe('exceptions', () => {
     ['a path for a method', { path: [{ url: '/a', methods: ['GET'] }] }, '/a', true],
     ['a path for another method', { path: { url: '/a', methods: ['GET'] } }, '/a', false, 'POST'],
     ['no options', {}, '/', false],
+    ['the whole URL of another scheme', { path: '/public' }, 'ftp://host/public', false],
+    // What routers read in another way, by the rules of `url.parse`, is nobody's exception.
+    ['a port that is none', { path: '/login' }, 'http://host:tenant/login', false],
+    ['a host that ends early', { path: '/login' }, 'http://host;admin/login', false],
+    ['a user name', { path: '/login' }, 'http://host@admin/login', false],
+    ['a backslash that becomes a slash', { path: /^\/[^/]+$/ }, '/a\\secret#', false],
+    ['a space that is cut off', { path: /^\/secret.+$/ }, '/secret\xa0', false],
+    ['a fragment', { path: '/public' }, '/public#x', true],
   ];
   for (const [name, exceptions, url, expected, method] of cases) {
     test(name, async () => assert.equal(await judge(exceptions, url, method), expected));

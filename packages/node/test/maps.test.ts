@@ -40,6 +40,14 @@ describe('what the feed told', () => {
     assert.deepEqual(freshness.judge(facts()), { kind: 'ended', reason: 'revoked' });
   });
 
+  test('a session ends, whatever its time is said to be', () => {
+    for (const until of [Number.MAX_SAFE_INTEGER, 2 ** 50 + 1, -1]) {
+      const freshness = createFreshness();
+      freshness.apply({ ...ENDED, until });
+      assert.equal(freshness.judge(facts()).kind, 'ended', `${until}`);
+    }
+  });
+
   test('any order and repetition give the same, and nothing gets milder', () => {
     const severity = { current: 0, stale: 1, ended: 2, withdrawn: 3 };
     for (let seed = 1; seed <= 200; seed++) {

@@ -210,7 +210,19 @@ describe('settings that contradict each other', () => {
     'no secrets': [{ secret: [] }, /secrets/],
     'a number': [{ secret: 7 as unknown as string }, /secret/],
     'a PEM that is broken': [{ secret: '-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----' }, /PEM/],
-    'a public key in DER': [{ secret: ec.publicKey.export({ type: 'spki', format: 'der' }) }, /DER/],
+    'a public key in DER': [{ secret: ec.publicKey.export({ type: 'spki', format: 'der' }) }, /public key/],
+    'an RSA key in DER': [{ secret: rsa.publicKey.export({ type: 'pkcs1', format: 'der' }) }, /public key/],
+    'a public key in PEM without its frame': [
+      { secret: pem(ec.publicKey).replace(/-----.*?-----/g, '') },
+      /public key/,
+    ],
+    'a public key as a JWK': [{ secret: JSON.stringify(ec.publicKey.export({ format: 'jwk' })) }, /public key/],
+    'a set of JWKs': [
+      { secret: JSON.stringify({ keys: [rsa.publicKey.export({ format: 'jwk' })] }, null, 2) },
+      /public key/,
+    ],
+    'a realm that is no text': [{ issuer, audience, realm: 7 as unknown as string }, /realm/],
+    'a clock that is none': [{ issuer, audience, now: 7 as unknown as () => number }, /now/],
   };
   for (const [name, [options, message]] of Object.entries(bad)) {
     test(name, () => {

@@ -50,6 +50,38 @@ describe('tokens', () => {
   };
   const encode = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
+  test('one that was found elsewhere and is no text', async () => {
+    for (const found of [['a.b.c'], { a: 'b' }, 7, '']) {
+      const refusal = await rejection(guard.admit({ ...bearing('a.b.c'), token: found as unknown as string }));
+      assert.deepEqual([refusal.status, refusal.code], [401, 'invalid_token'], JSON.stringify(found));
+    }
+  });
+
+  test('what one request does to the lists of its session no other sees', async () => {
+    const token = await issuer.token({ amr: ['pwd'] });
+    const session = await guard.admit(bearing(token));
+    for (const list of [session?.scope, session?.amr] as string[][]) assert.throws(() => list.push('notes:write'));
+    assert.deepEqual((await guard.admit(bearing(token)))?.scope, ['notes:read']);
+  });
+
+  test('a realm of the request goes before that of the guard', async () => {
+    const named = new Guard({ issuer: issuer.url, audience: AUDIENCE, realm: 'all', log });
+    const challenged = async (realm?: string) => {
+      const refusals = [await rejection(named.admit(bearing('a.b.c'), realm))];
+      const session = await named.admit(bearing(await issuer.token()), realm);
+      assert.throws(
+        () => session?.requireScope('x'),
+        (error) => refusals.push(error as never) > 0,
+      );
+      return refusals.map(
+        ({ headers }) => /^Bearer realm="(\w+)", error=/.exec((headers as never)['WWW-Authenticate'])?.[1],
+      );
+    };
+    assert.deepEqual(await challenged(), ['all', 'all']);
+    assert.deepEqual(await challenged('own'), ['own', 'own']);
+    await named.close();
+  });
+
   test('a good one', async () => {
     const session = await guard.admit(
       bearing(await issuer.token({ acr: 'aal1', amr: ['pwd'], auth_time: 7, renew_at: 9e9, name: 'Ann' })),

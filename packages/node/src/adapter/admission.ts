@@ -6,7 +6,7 @@ import { ConfigurationError } from '../errors.js';
 import { Guard } from '../guard.js';
 import { invalidToken, missingToken, unavailable } from '../refusal.js';
 import type { GuardedRequest, GuardOptions, RegisteredClaims, RequestSession, StandardClaims } from '../types.js';
-import { beforeHead, putHeaders } from './answer.js';
+import { beforeHead, putHeaders, setsCookie } from './answer.js';
 
 /** What every adapter takes: the settings of its guard, or a guard that is shared between several. */
 export interface AdapterOptions<Claims extends object = StandardClaims> extends GuardOptions<Claims> {
@@ -72,8 +72,8 @@ export async function admit<Claims extends object>(
   isRevoked?: IsRevoked<Claims>,
   realm?: string,
 ): Promise<RequestSession<Claims>> {
-  const session = await guard.admit(request);
-  if (session === null) throw missingToken(realm);
+  const session = await guard.admit(request, realm);
+  if (session === null) throw missingToken(realm ?? guard.realm);
   if (isRevoked === undefined) return session;
   let revoked: boolean;
   try {
@@ -84,7 +84,8 @@ export async function admit<Claims extends object>(
     throw unavailable(1, cause);
   }
   if (!revoked) return session;
-  throw invalidToken('The access token was revoked.', realm, { reason: 'revoked', cause: new Error('Token revoked') });
+  const more = { reason: 'revoked', cause: new Error('Token revoked') };
+  throw invalidToken('The access token was revoked.', realm ?? guard.realm, more);
 }
 
 /** The token as it was sent: a list of revoked tokens knows nothing of one that was renewed on the way. */
@@ -96,24 +97,32 @@ function asSent<Claims extends object>(request: GuardedRequest, session: Request
   return { token: found.token, claims: JSON.parse(payload) as Claims & RegisteredClaims };
 }
 
+/** A cookie of the application's own that holds the token. */
+export interface OwnCookie {
+  name: string;
+  /** Sets it on the answer. Must not throw. */
+  set(token: string): void;
+}
+
 /**
  * Sees to it that the answer carries what the session has for its client then.
  *
- * @param intoCookie where the token came in a cookie that scripts cannot read: puts the newer one there, instead of into
- * a header that they can.
+ * @param own where the token came in a cookie that scripts cannot read: the newer one goes there, instead of into a header
+ * that they can.
  */
 export function carry<Claims extends object>(
   res: ServerResponse,
   session: RequestSession<Claims>,
-  intoCookie?: (token: string) => void,
+  own?: OwnCookie,
 ): void {
   beforeHead(res, () => {
     const headers = session.responseHeaders();
     const renewed = headers['Renewed-Access-Token'];
-    if (intoCookie !== undefined && typeof renewed === 'string') {
+    if (own !== undefined && typeof renewed === 'string') {
       delete headers['Renewed-Access-Token'];
       delete headers['Access-Control-Expose-Headers'];
-      intoCookie(renewed);
+      // A handler that has set it was there last: it may have signed the user out.
+      if (!setsCookie(res, own.name)) own.set(renewed);
     }
     putHeaders(res, headers);
   });

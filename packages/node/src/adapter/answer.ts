@@ -6,7 +6,8 @@ import type { OutgoingHttpHeader, ServerResponse } from 'node:http';
 type Headers = Readonly<Record<string, string | string[]>>;
 
 /**
- * Calls `put` right before the head of the answer is sent, with all headers in place that the framework has set.
+ * Calls `put` right before the head of the answer is sent, with all headers in place that the framework has set. `put` must
+ * not throw: nobody expects that of a stream that begins to flow.
  *
  * Error handlers wipe headers, streams fail late, and an error object may be shared between requests, so that nothing
  * secret may be left on it: the moment at which the head leaves is the only one at which a header surely stays.
@@ -16,10 +17,9 @@ type Headers = Readonly<Record<string, string | string[]>>;
 export function beforeHead(res: ServerResponse, put: () => void): boolean {
   if (res.headersSent) return false;
   const send = res.writeHead;
-  let done = false;
   res.writeHead = function writeHead(this: ServerResponse, ...args: unknown[]) {
-    if (!done && !res.headersSent) {
-      done = true;
+    // One that fails, of a status that is none, is not the last.
+    if (!res.headersSent) {
       // Headers in the arguments would go over those that `put` sets.
       const given = args.findIndex((arg, index) => index > 0 && typeof arg === 'object' && arg !== null);
       if (given > 0) setAll(res, args.splice(given, 1)[0] as object);
@@ -30,12 +30,12 @@ export function beforeHead(res: ServerResponse, put: () => void): boolean {
   return true;
 }
 
-/** Known as going before `Cache-Control` (RFC 9213, the Edge Architecture, nginx). */
-const STRONGER = ['CDN-Cache-Control', 'Surrogate-Control', 'X-Accel-Expires'];
+/** Known as going before `Cache-Control` (the Edge Architecture, nginx, RFC 9213 with a name for each kind of cache). */
+const STRONGER = /^(surrogate-control|x-accel-expires|.+-cache-control)$/;
 
 /**
- * Puts headers on an answer beside those that the application has set: lists are merged, cookies added, an answer that
- * must not be stored is not, and a `Renewed-Access-Token` of the application's own is newer than ours.
+ * Puts headers on an answer beside those that the application has set: lists are merged, cookies added, and an answer that
+ * must not be stored is not. A cookie or a `Renewed-Access-Token` of the application's own is newer than ours.
  */
 export function putHeaders(res: ServerResponse, headers: Headers): void {
   for (const [name, value] of Object.entries(headers)) {
@@ -49,7 +49,7 @@ export function putHeaders(res: ServerResponse, headers: Headers): void {
         break;
       case 'cache-control':
         res.setHeader(name, value);
-        for (const stronger of STRONGER) res.removeHeader(stronger);
+        for (const other of res.getHeaderNames()) if (STRONGER.test(other)) res.removeHeader(other);
         break;
       case 'renewed-access-token':
         if (!res.hasHeader(name)) res.setHeader(name, value);
@@ -60,11 +60,15 @@ export function putHeaders(res: ServerResponse, headers: Headers): void {
   }
 }
 
-/** Each of ours once, however often it is put. */
+/** Each once, however often it is put, and not over one that is there: it may be that of a sign-out. */
 function addCookies(res: ServerResponse, added: string | string[]): void {
-  const there = list(res.getHeader('Set-Cookie'));
-  const missing = list(added).filter((cookie) => !there.includes(cookie));
-  if (missing.length > 0) res.setHeader('Set-Cookie', [...there, ...missing]);
+  const missing = list(added).filter((cookie) => !setsCookie(res, cookie.split('=', 1)[0] as string));
+  if (missing.length > 0) res.setHeader('Set-Cookie', [...list(res.getHeader('Set-Cookie')), ...missing]);
+}
+
+/** Whether the answer sets the cookie of that name already. */
+export function setsCookie(res: ServerResponse, name: string): boolean {
+  return list(res.getHeader('Set-Cookie')).some((cookie) => cookie.startsWith(`${name}=`));
 }
 
 /** The members of both lists, each once, those that were there first. */

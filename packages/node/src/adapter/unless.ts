@@ -30,12 +30,10 @@ export async function excepts<Context>(exceptions: Exceptions<Context>, asked: A
   const { path, ext, method, custom, useOriginalUrl = true } = exceptions;
   // Only `true` and its like: a promise is an object, and must not open anything by being there.
   if (custom && (await custom(asked.context))) return true;
+  if (many(method).includes(asked.method)) return true;
   const pathname = pathOf(useOriginalUrl ? asked.originalUrl : asked.url);
-  return (
-    many(path).some((one) => fits(one, pathname, asked.method)) ||
-    many(ext).some((end) => pathname.endsWith(end)) ||
-    many(method).includes(asked.method)
-  );
+  if (pathname === undefined) return false;
+  return many(path).some((one) => fits(one, pathname, asked.method)) || many(ext).some((end) => pathname.endsWith(end));
 }
 
 function fits(exception: PathException, pathname: string, method: string): boolean {
@@ -46,18 +44,28 @@ function fits(exception: PathException, pathname: string, method: string): boole
   return fits(url, pathname, method) && (methods === undefined || methods.includes(method));
 }
 
-/** The path as routers see it: up to the query, nothing decoded. */
-function pathOf(url: string): string {
-  const path = url.startsWith('/') ? url : afterOrigin(url);
-  const end = path.search(/[?#]/);
-  return end < 0 ? path : path.slice(0, end);
+/**
+ * The path as routers see it: up to the query, nothing decoded. Undefined where they may see another: those of Koa and
+ * Express leave what is not plain to `url.parse`, which turns backslashes, cuts off spaces, and takes part of a strange host
+ * for the path.
+ */
+function pathOf(url: string): string | undefined {
+  if (url.startsWith('/') && !STRANGE.test(url)) {
+    const query = url.indexOf('?');
+    return query < 0 ? url : url.slice(0, query);
+  }
+  const found = PLAIN.exec(url);
+  return found === null ? undefined : found[1] || '/';
 }
 
-/** Clients of a proxy send the whole URL (RFC 9112 §3.2.2). */
-function afterOrigin(url: string): string {
-  const authority = /^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i.exec(url);
-  return authority ? url.slice(authority[0].length) || '/' : url;
-}
+/** What makes routers look closer. */
+const STRANGE = /[\s#\ufeff]/;
+/**
+ * A path of nothing that is changed on the way (RFC 3986 §3.3), perhaps after scheme and host, as clients of a proxy send it
+ * (RFC 9112 §3.2.2).
+ */
+const PLAIN =
+  /^(?:https?:\/\/(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?(?=[/?#]|$))?((?:\/[a-z0-9\-._~!$&()*+,;=:@%/]*)?)(?:[?#]|$)/i;
 
 function many<T>(value: T | readonly T[] | undefined): readonly T[] {
   if (value === undefined) return [];

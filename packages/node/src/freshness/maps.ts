@@ -162,7 +162,7 @@ export function createMaps(maxEntries: number): Maps {
     },
     ended(sid) {
       const entry = (sessions[shardOf(sid)] as Map<string, number>).get(sid);
-      return entry === undefined ? undefined : REASONS[entry % REASON_BASE];
+      return entry === undefined ? undefined : reasonOf(entry);
     },
     leastRevision: (sub) => (users[shardOf(sub)] as Map<string, Changed>).get(sub)?.value,
     clientBefore: (clientId) => clients.get(clientId)?.value,
@@ -171,8 +171,7 @@ export function createMaps(maxEntries: number): Maps {
     *events() {
       for (const shard of sessions) {
         for (const [sid, entry] of shard) {
-          const reason = REASONS[entry % REASON_BASE] ?? 'revoked';
-          yield { type: 'session-ended', sid, reason, until: Math.floor(entry / REASON_BASE) };
+          yield { type: 'session-ended', sid, reason: reasonOf(entry), until: Math.floor(entry / REASON_BASE) };
         }
       }
       for (const shard of users) {
@@ -186,6 +185,11 @@ export function createMaps(maxEntries: number): Maps {
       return complete;
     },
   };
+}
+
+/** A time that is none leaves no room for a reason; ended it is all the same. */
+function reasonOf(entry: number): string {
+  return REASONS[entry % REASON_BASE] ?? 'revoked';
 }
 
 /** By the last characters but one: they are random in session ids and in UUIDs alike. */
