@@ -68,13 +68,16 @@ export interface Session<User extends object = Claims> {
   call<T>(method: string, path: string, body?: unknown): Promise<T>;
   /** Renews now, whatever the clock says. Rejects with `signed_out` or `unavailable`. */
   renew(): Promise<void>;
-  /** The user's sessions, on all devices. */
+  /** The user's sessions on all devices, at most 200. */
   readonly sessions: {
     list(): Promise<SessionItem[]>;
     end(id: string): Promise<void>;
     endOthers(): Promise<void>;
   };
-  /** Signs out here, `everywhere`: on all devices. Mode cookie rejects with `unavailable` when the authority is away. */
+  /**
+   * Signs out here, `everywhere`: on all devices. Away from the authority the user is signed out here all the same, save
+   * in mode cookie, which rejects with `unavailable`; `everywhere` rejects, too, as the other devices stay signed in.
+   */
   signOut(options?: { everywhere?: boolean }): Promise<void>;
   /** Calls `listener` at each event; returns what ends that. */
   on<E extends keyof Events<User>>(event: E, listener: (detail: Events<User>[E]) => void): () => void;
@@ -82,7 +85,7 @@ export interface Session<User extends object = Claims> {
   dispose(): void;
   /**
    * For interceptors of other HTTP clients: what to add to a request to `url` (absolute, or relative to the page).
-   * null: nothing, and send the answer not to `settle`. Rejects as `token()` where the token is dead and cannot be
+   * null: nothing; then `settle` is not to be called. Rejects with `unavailable` where the token is dead and cannot be
    * renewed because the authority is away.
    */
   prepare(url: string): Promise<Prepared | null>;
