@@ -11,7 +11,6 @@ export function makeService<User extends object>(
   $rootScope: IRootScopeService,
 ): ResealService<User> {
   let whyEnded: string | undefined;
-  session.on('signedin', () => (whyEnded = undefined));
   session.on('signedout', ({ reason }) => (whyEnded = reason));
 
   const service: ResealService<User> = {
@@ -49,8 +48,6 @@ export function makeService<User extends object>(
   for (const event of EVENTS) {
     service.on(event, (detail: Events<User>[typeof event]) => $rootScope.$broadcast(`reseal:${event}`, detail));
   }
-  // What `ready` brings may change a template although nobody waits for it.
-  service.ready.then(() => {});
   $rootScope.$on('$destroy', () => session.dispose());
   return service;
 }

@@ -177,8 +177,9 @@ test('50 requests with a token that has expired: one renewal, each is sent twice
   );
   assert.equal(renewals(), 1);
   assert.equal(to('/api/me').length, 100);
-  const { requests, statuses } = await intercepted();
+  const { requests, statuses, authorization } = await intercepted();
   assert.equal(requests, 50);
+  assert.equal(authorization, 0, 'nor does the second time leave a token behind');
   assert.deepEqual(statuses, Array(50).fill(200));
   assert.deepEqual(await page.evaluate(async () => window.page.$http.pendingRequests), []);
   assert.deepEqual(await page.evaluate(async () => window.page.errors), []);
@@ -225,16 +226,51 @@ test('where somebody has decorated $http before, a renewal mends all the same', 
   await page.close();
 });
 
+test('what an interceptor of the app rejects with comes as it is, though it be nothing', async () => {
+  await signedIn('refresh');
+  const reasons = await page.evaluate(async () => {
+    const { $http, $q } = window.page;
+    const outcome = (why: unknown) =>
+      $http
+        .get('api/never', {
+          transformRequest: () => {
+            throw why;
+          },
+        })
+        .then(
+          () => 'sent',
+          (error) => error === why,
+        );
+    return $q.all([outcome(undefined), outcome('no'), outcome(null)]);
+  });
+  assert.deepEqual(reasons, [true, true, true]);
+  await page.close();
+});
+
 test('the reason of a 401 is read whatever the type of the response', async () => {
-  for (const responseType of ['blob', 'arraybuffer', 'json', '']) {
+  for (const how of [
+    ...['blob', 'arraybuffer', 'json', ''].map((responseType) => ({ responseType })),
+    // What an app does that parses by itself.
+    { transformResponse: [] },
+  ]) {
     await signedIn('refresh');
     // A token of the same second is no newer one.
     await stage.advance(2);
     stage.seen.splice(0);
-    assert.equal((await call({ url: 'api/silent', method: 'GET', responseType })).status, 401);
+    assert.equal((await call({ url: 'api/silent', method: 'GET', ...how })).status, 401);
     assert.equal(to('/api/silent').length, 2);
     await page.close();
   }
+});
+
+test('a storage that fails costs no answer', async () => {
+  await signedIn('refresh');
+  await page.evaluate(async () => {
+    window.page.reseal.session.settle = () => Promise.reject(new Error('the disk is full'));
+  });
+  assert.equal((await call({ url: 'api/me', method: 'GET' })).status, 200);
+  assert.equal((await call({ url: 'api/forbidden', method: 'GET' })).status, 403);
+  await page.close();
 });
 
 test('a 403 renews nothing', async () => {
@@ -380,6 +416,8 @@ test('requireSignedIn: the user, or why there is none', async () => {
     };
   });
   assert.equal((await required()).name, NAME);
+  const asked = await page.evaluate(async () => !String(window.page.reseal.session.token).includes('away'));
+  assert.ok(asked, 'a good token was asked for');
   // Ended elsewhere. This page learns of it as soon as it renews.
   const id = await page.evaluate(async () => window.page.reseal.info!.id);
   await endElsewhere(id);

@@ -71,7 +71,7 @@ app.factory('appInterceptor', [
         return config;
       },
       response: saw,
-      responseError: (failure) => $q.reject(saw(failure)),
+      responseError: (failure) => $q.reject(failure && saw(failure)),
     };
   },
 ]);
