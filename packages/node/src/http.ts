@@ -4,6 +4,7 @@
 import { Agent as HttpAgent, request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { isIP } from 'node:net';
+import { deadline } from './time.js';
 
 /** Longest wait for a connection, in milliseconds. */
 const CONNECT_MS = 3000;
@@ -41,7 +42,8 @@ export interface Http {
   close(): void;
 }
 
-export function createHttp(): Http {
+/** `connectMs` is the longest wait for a connection. */
+export function createHttp(connectMs: number = CONNECT_MS): Http {
   const settings = { keepAlive: true, maxFreeSockets: IDLE_SOCKETS, maxSockets: MAX_SOCKETS };
   const agents = { 'http:': new HttpAgent(settings), 'https:': new HttpsAgent(settings) };
   const running = new Set<ClientRequest>();
@@ -65,9 +67,9 @@ export function createHttp(): Http {
         if (call.background) socket.unref();
         if (!socket.connecting) return;
         const ready = secure ? 'secureConnect' : 'connect';
-        const timer = setTimeout(() => request.destroy(new Error('no connection in time')), CONNECT_MS);
-        if (call.background) timer.unref();
-        socket.once(ready, () => clearTimeout(timer)).once('close', () => clearTimeout(timer));
+        const late = (): void => void request.destroy(new Error('no connection in time'));
+        const done = deadline(connectMs, late, call.background);
+        socket.once(ready, done).once('close', done);
       });
     });
     if (closed) request.destroy(new Error('the guard was closed'));
@@ -77,12 +79,11 @@ export function createHttp(): Http {
 
   /** Ends the call when the work takes too long. */
   const within = async <T>(call: Call, request: ClientRequest, work: Promise<T>): Promise<T> => {
-    const timer = setTimeout(() => request.destroy(new Error(NO_ANSWER)), call.timeoutMs);
-    if (call.background) timer.unref();
+    const done = deadline(call.timeoutMs, () => request.destroy(new Error(NO_ANSWER)), call.background);
     try {
       return await work;
     } finally {
-      clearTimeout(timer);
+      done();
     }
   };
 

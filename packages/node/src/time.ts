@@ -33,6 +33,22 @@ function sleep(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
+/**
+ * Calls `late` after so long, unless it is called off by what this returns. What has come by then is looked at first: a
+ * process that was held up itself must not take it for missing. In the background it keeps no process alive.
+ */
+export function deadline(ms: number, late: () => void, background: boolean): () => void {
+  let last: NodeJS.Immediate | undefined;
+  const timer = setTimeout(() => {
+    last = setImmediate(late);
+  }, ms);
+  if (background) timer.unref();
+  return () => {
+    clearTimeout(timer);
+    clearImmediate(last);
+  };
+}
+
 /** The value, or `otherwise` after so long. Somebody waits for it, so it keeps the process alive. */
 export function atMost<T, O>(ms: number, work: Promise<T>, otherwise: O): Promise<T | O> {
   return new Promise((resolve, reject) => {

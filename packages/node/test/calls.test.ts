@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
 import { describe, test } from 'node:test';
 import { findCookie, readExchange } from '../src/cookie.js';
+import { createHttp } from '../src/http.js';
 import { isStale, readAnswer } from '../src/introspect.js';
 import { Guard, type GuardOptions } from '../src/index.js';
 import { parsePayload, type Token } from '../src/payload.js';
@@ -172,6 +173,22 @@ describe('turns', () => {
     end?.();
     assert.notEqual(await turns.take(5), undefined);
   });
+});
+
+test('a process that was held up itself takes nothing for missing that is there', async () => {
+  const issuer = await startIssuer();
+  const http = createHttp(50);
+  try {
+    const call = { method: 'GET', headers: {}, timeoutMs: 60_000, background: false } as const;
+    const asked = http.ask({ ...call, url: new URL(`${issuer.url}/jwks.json`) }, 65_536);
+    // Until it is being connected; then nothing is looked at for longer than that may take.
+    for (let i = 0; i < 8; i++) await new Promise<void>((resolve) => process.nextTick(resolve));
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+    assert.equal((await asked).status, 200);
+  } finally {
+    http.close();
+    await issuer.close();
+  }
 });
 
 describe('renewal on the way', () => {

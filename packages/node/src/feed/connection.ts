@@ -1,4 +1,5 @@
 import type { IncomingMessage } from 'node:http';
+import { deadline } from '../time.js';
 import { lacksScope, Refused, type FeedAuthority } from './authority.js';
 import { decode, formatPosition, parsePosition, type FeedMessage, type Position } from './message.js';
 import { createSseParser, TOO_LONG, type Message } from './sse.js';
@@ -54,12 +55,12 @@ export function createReader(authority: FeedAuthority, taker: Taker, silence: nu
 
   const read = async (response: IncomingMessage): Promise<End> => {
     const parser = createSseParser();
-    let timer: NodeJS.Timeout | undefined;
+    let done = (): void => {};
     // Only whole messages are words, of a name that is known: a line that never ends, comments, or what somebody on the way
     // puts in keep nothing alive.
     const hear = (): void => {
-      clearTimeout(timer);
-      timer = setTimeout(() => interrupt({ how: 'broken', why: 'nothing was heard for too long' }), silence).unref();
+      done();
+      done = deadline(silence, () => interrupt({ how: 'broken', why: 'nothing was heard for too long' }), true);
     };
     hear();
     try {
@@ -72,7 +73,7 @@ export function createReader(authority: FeedAuthority, taker: Taker, silence: nu
       }
       return { how: 'orderly' };
     } finally {
-      clearTimeout(timer);
+      done();
       response.destroy();
     }
   };
