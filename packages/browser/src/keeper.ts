@@ -70,15 +70,13 @@ export function createKeeper(state: State, changed: Changed) {
 export function createLocked(env: Env, label: string, locks: LockManager | null | undefined, timeout: number): Locked {
   return (work) => {
     if (!locks) return work();
-    const stop = new AbortController();
-    const timer = env.setTimeout(() => stop.abort(), timeout * 1000);
     let running: Promise<void> | undefined;
-    const run = () => {
-      env.clearTimeout(timer);
-      return (running ??= work());
-    };
-    // Held by a tab that sleeps, or no locks in this kind of page: the authority repeats the successor.
-    return (locks.request(label, { signal: stop.signal }, run) as unknown as Promise<void>).catch(run);
+    const run = () => (running ??= work());
+    // Held by a tab that sleeps, or no locks in this kind of page: the authority repeats the successor. Whoever has the
+    // lock by then only goes on waiting for his work.
+    return within(env, timeout, (signal) => locks.request(label, { signal }, run) as unknown as Promise<void>).catch(
+      run,
+    );
   };
 }
 

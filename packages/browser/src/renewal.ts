@@ -61,7 +61,7 @@ export function addRenewal(state: State) {
   };
 
   state.hurry = (event) => {
-    if (event !== 'storage') retryAt = 0;
+    retryAt = 0;
     if (event === 'online') attempted = -Infinity;
   };
 
@@ -98,6 +98,8 @@ export function addRenewal(state: State) {
             ? postForm(state, '/oauth/token', { grant_type: 'refresh_token', refresh_token: held.refresh_token! })
             : state.query('POST', '/v1/session/renew', undefined, bearer(held));
         const body = await asked.catch((error) => refused(error, held));
+        // An answer without a token is none.
+        if (body && mode === 'refresh' && !body.access_token) break;
         if (body) return adopt(body);
         // Another tab's answer is on its way to the storage.
         await pause(env, 0.2 * 2 ** n * (1 + env.Math.random()));

@@ -1,5 +1,5 @@
 import { addAccount } from './account.js';
-import { type Env, noop } from './env.js';
+import { type Env, noop, pause } from './env.js';
 import { createFetch } from './fetch.js';
 import { addRenewal } from './renewal.js';
 import { addRequests } from './requests.js';
@@ -39,8 +39,14 @@ export function create<User extends object>(options: SessionOptions, env: Env = 
 
   const listen = (target: Env | Document | undefined, event: string, listener: (event: never) => void) =>
     target?.addEventListener?.(event, listener as EventListener, over);
-  const awake = ({ type }: Pick<Event, 'type'>) => {
-    state.hurry(type);
+  const awake = async ({ type }: Pick<Event, 'type'>) => {
+    // Why a session ended comes by the channel, often behind the storage's event.
+    if (type === 'storage') await pause(env, 0.1);
+    else {
+      state.hurry(type);
+      // No answer to a cookie tells of a record that was changed elsewhere.
+      if (cookie && state.held) state.demand(state.look).catch(noop);
+    }
     state.update().then(() => state.tick(), noop);
   };
   listen(env.document, 'visibilitychange', awake);

@@ -112,8 +112,8 @@ export function createState(options: SessionOptions, env: Env): State {
     drop: ({ session }, reason) => state.update((held) => (held?.session.id === session.id ? null : held), reason),
     async finish(held, reason, all) {
       if (!held) return;
-      await state.drop(held, reason);
       state.post({ out: held.claims.sub, reason, ...(!all && { sid: held.session.id }) });
+      await state.drop(held, reason);
     },
   } as State;
   state.channel = openChannel(state);

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { codeOf, kit, type Kit, type Page } from './kit.js';
-import { AUTHORITY } from './model.js';
+import { AUTHORITY, error } from './model.js';
 import { posted } from './world.js';
 
 const TOKEN = ['POST', '/oauth/token'] as const;
@@ -118,6 +118,23 @@ describe('a shared storage', () => {
     assert.deepEqual([a.session.user, b.session.user], [null, null]);
     assert.equal(b.events.filter((event) => event.startsWith('signedout')).length, 1);
     assert.equal(a.tab.local.get(KEY), undefined, 'the late answer was not kept');
+  });
+
+  test('refused for good, but the storage has something newer by then: no end', async () => {
+    const it = kit();
+    const [a, b] = await two(it, { storage: 'local' }, { locks: false, channels: false });
+    await it.world.pass(60);
+    it.model.override = (call) =>
+      call.path === '/oauth/token'
+        ? new Promise((resolve) => it.world.after(1000, () => resolve(error(400, 'invalid_grant'))))
+        : undefined;
+    const renewal = a.session.renew();
+    await it.world.pass(0.2);
+    it.model.override = undefined;
+    await it.world.until(b.session.renew());
+    await it.world.until(renewal);
+    assert.equal(await a.session.token(), await b.session.token());
+    assert.deepEqual(a.events, ['signedin', 'renewed']);
   });
 
   test('a slow tab that writes over what is newer is mended', async () => {
