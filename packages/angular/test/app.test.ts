@@ -123,6 +123,8 @@ function suite(script: string, zone: boolean): void {
       to('/api/me').map(({ token }) => token !== null),
       [true, false],
     );
+    await page.evaluate((user) => window.page.login(user), stage.dev.user);
+    assert.equal(await page.evaluate(() => window.page.reseal.endedBecause()), null);
     await page.close();
   });
 
@@ -185,6 +187,16 @@ function suite(script: string, zone: boolean): void {
         ['/', false],
       ],
     );
+    await page.close();
+  });
+
+  test('a storage that fails costs no answer', async () => {
+    await signedIn('refresh');
+    await page.evaluate(() => {
+      window.page.reseal.session.settle = () => Promise.reject(new Error('the disk is full'));
+    });
+    assert.equal((await call('GET', 'api/me')).status, 200);
+    assert.equal((await call('GET', 'api/forbidden')).status, 403);
     await page.close();
   });
 
