@@ -13,7 +13,8 @@ const NAMES = ['browser', 'node', 'koa', 'express', 'angularjs'];
 
 /** All packages, or those named. */
 export function packages(only = []) {
-  for (const name of only) if (!NAMES.includes(name)) throw new Error(`no package ${name}; there are ${NAMES.join(', ')}`);
+  for (const name of only)
+    if (!NAMES.includes(name)) throw new Error(`no package ${name}; there are ${NAMES.join(', ')}`);
   return NAMES.filter((name) => only.length === 0 || only.includes(name)).map((name) => {
     const folder = join(root, 'packages', name);
     const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
