@@ -37,7 +37,7 @@ async function three(mode) {
 const used = (page, ready) =>
   until(async () => {
     assert.equal((await page.evaluate(() => hit('/api/me'))).value?.status, 200);
-    await page.evaluate(() => session.info.kind === 'cookie' && document.dispatchEvent(new Event('visibilitychange')));
+    await page.evaluate(() => void (session.info.kind === 'cookie' && dispatchEvent(new Event('focus'))));
     return page.evaluate(ready);
   }, 'the new claims');
 

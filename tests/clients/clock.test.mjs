@@ -16,7 +16,8 @@ after(() => world?.stop());
 
 const at = (mode) => (mode === 'cookie' ? {} : { storage: 'local' });
 const me = (page) => page.evaluate(() => hit('/api/me'));
-const wake = (page) => page.evaluate(() => void document.dispatchEvent(new Event('visibilitychange')));
+const wake = (page) =>
+  page.evaluate(() => void document.dispatchEvent(new Event('visibilitychange', { bubbles: true })));
 
 /**
  * The two ways in which a machine sleeps. Where the monotonic clock stands still (Linux, macOS) timers are late by the
@@ -183,7 +184,7 @@ const show = (page, visible) =>
     (state) => {
       Object.defineProperty(document, 'visibilityState', { value: state, configurable: true });
       Object.defineProperty(document, 'hidden', { value: state === 'hidden', configurable: true });
-      document.dispatchEvent(new Event('visibilitychange'));
+      document.dispatchEvent(new Event('visibilitychange', { bubbles: true }));
     },
     visible ? 'visible' : 'hidden',
   );
@@ -275,7 +276,7 @@ test('a burst of wake-ups asks the authority once', async () => {
   const mark = world.gate.mark();
   await page.evaluate(() => {
     for (let i = 0; i < 50; i += 1) {
-      document.dispatchEvent(new Event('visibilitychange'));
+      document.dispatchEvent(new Event('visibilitychange', { bubbles: true }));
       for (const name of ['online', 'focus', 'pageshow']) window.dispatchEvent(new Event(name));
     }
   });

@@ -5,7 +5,7 @@ import type { State } from './state.js';
 export interface Message {
   /** The user (`sub`) signed out; with `sid`: of that session only. */
   out?: string;
-  sid?: string;
+  sid?: string | undefined;
   reason?: string;
   /** The claims of `sub` have changed: the least revision that is good. */
   rev?: number;

@@ -99,8 +99,7 @@ export function addRenewal(state: State) {
             : state.query('POST', '/v1/session/renew', undefined, bearer(held));
         const body = await asked.catch((error) => refused(error, held));
         // An answer without a token is none.
-        if (body && mode === 'refresh' && !body.access_token) break;
-        if (body) return adopt(body);
+        if (body && (mode !== 'refresh' || body.access_token)) return adopt(body);
         // Another tab's answer is on its way to the storage.
         await pause(env, 0.2 * 2 ** n * (1 + env.Math.random()));
       }

@@ -37,20 +37,17 @@ export function create<User extends object>(options: SessionOptions, env: Env = 
     }
   };
 
-  const listen = (target: Env | Document | undefined, event: string, listener: (event: never) => void) =>
-    target?.addEventListener?.(event, listener as EventListener, over);
   const awake = async ({ type }: Pick<Event, 'type'>) => {
     // Why a session ended comes by the channel, often behind the storage's event.
     if (type === 'storage') await pause(env, 0.1);
-    else {
-      state.hurry(type);
-      // No answer to a cookie tells of a record that was changed elsewhere.
-      if (cookie && state.held) state.demand(state.look).catch(noop);
-    }
+    else state.hurry(type);
+    // No answer to a cookie tells of a record that was changed elsewhere.
+    if (type === 'focus' && cookie && state.held) state.demand(state.look).catch(noop);
     state.update().then(() => state.tick(), noop);
   };
-  listen(env.document, 'visibilitychange', awake);
-  for (const event of ['online', 'focus', 'pageshow', 'storage']) listen(env, event, awake);
+  for (const event of ['visibilitychange', 'online', 'focus', 'pageshow', 'storage']) {
+    env.addEventListener?.(event, awake, over);
+  }
   const unsubscribe = shelf?.subscribe?.(() => awake({ type: 'storage' }));
 
   return {

@@ -112,7 +112,7 @@ export function createState(options: SessionOptions, env: Env): State {
     drop: ({ session }, reason) => state.update((held) => (held?.session.id === session.id ? null : held), reason),
     async finish(held, reason, all) {
       if (!held) return;
-      state.post({ out: held.claims.sub, reason, ...(!all && { sid: held.session.id }) });
+      state.post({ out: held.claims.sub, reason, sid: all ? undefined : held.session.id });
       await state.drop(held, reason);
     },
   } as State;

@@ -173,7 +173,6 @@ export class Tab {
   }
 
   fire(event: string, detail: object = {}) {
-    if (event === 'visibilitychange') event = 'document:' + event;
     this.listeners.get(event)?.forEach((listener) => listener({ type: event, ...detail } as never));
   }
 
