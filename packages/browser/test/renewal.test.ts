@@ -213,6 +213,25 @@ describe('a server that is not there', () => {
     await world.pass(320);
     assert.equal((await session.fetch('/api')).status, 200);
   });
+
+  test('an answer that a sleeping page gets to see too late is as good as lost', async () => {
+    const { world, model, login } = kit();
+    const { tab, session, events } = await login();
+    model.override = (call) => {
+      if (call.path !== '/oauth/token') return;
+      model.override = undefined;
+      const answer = model.fetch(call.url, call.init);
+      return new Promise((resolve) => world.after(20_000, () => resolve(answer)));
+    };
+    const renewal = codeOf(session.renew());
+    await world.pass(1);
+    tab.asleep = true;
+    await world.pass(25);
+    assert.equal(await renewal, 'unavailable');
+    tab.asleep = false;
+    await world.until(session.renew());
+    assert.deepEqual(events, ['signedin', 'renewed']);
+  });
 });
 
 describe('what ends a session', () => {
