@@ -273,6 +273,18 @@ describe('mode cookie', () => {
     assert.equal(a.session.user!.name, 'Grace', 'a login elsewhere is seen');
   });
 
+  test('a record that was changed elsewhere is seen when the page is looked at again', async () => {
+    const { world, model, login } = kit();
+    const { tab, session, events } = await login(cookie);
+    await world.pass(60);
+    model.change({ name: 'Ada' });
+    tab.fire('focus');
+    tab.fire('focus');
+    await world.pass(1);
+    assert.equal(session.user!.name, 'Ada');
+    assert.equal(events.at(-1), 'claims');
+  });
+
   test('the cookie cannot be removed by script: a sign-out that fails says so, and the session stays', async () => {
     const { world, model, login } = kit();
     const { session, events } = await login(cookie);

@@ -214,6 +214,16 @@ describe('a server that is not there', () => {
     assert.equal((await session.fetch('/api')).status, 200);
   });
 
+  test('refresh: an answer without a token is no renewal', async () => {
+    const { world, model, login } = kit();
+    const { session } = await login();
+    model.override = async () => reply(200, { hello: 'world' });
+    assert.equal(await world.until(codeOf(session.renew())), 'unavailable');
+    model.override = undefined;
+    await world.pass(31);
+    await world.until(session.renew());
+  });
+
   test('an answer that a sleeping page gets to see too late is as good as lost', async () => {
     const { world, model, login } = kit();
     const { tab, session, events } = await login();

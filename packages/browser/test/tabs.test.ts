@@ -48,6 +48,15 @@ describe('a shared storage', () => {
     });
   }
 
+  test('why it ended reaches the other tab, although the storage is faster than the channel', async () => {
+    const it = kit();
+    const [a, b] = await two(it, { storage: 'local' });
+    it.model.end(a.session.info!.id, 'revoked');
+    await it.world.until(codeOf(a.session.renew()));
+    await it.world.pass(1);
+    assert.deepEqual([a.events.at(-1), b.events.at(-1)], ['signedout:revoked', 'signedout:revoked']);
+  });
+
   test('two tabs renew at the same instant: one call with locks', async () => {
     const it = kit();
     const [a, b] = await two(it, { storage: 'local' });
