@@ -262,6 +262,18 @@ for (const [name, make] of [
       assert.deepEqual(asked, [access_token, access_token]);
     });
 
+    test('behind one that refused with passthrough another lets in, and the reason is gone', async () => {
+      const app = make();
+      app.set('env', 'test');
+      app.use(session({ secret: 'of the code before', passthrough: true }));
+      app.use(session({ guard }));
+      routes(app);
+      const both = await serve(app);
+      opened.push(both);
+      const { access_token } = await authority.login(clients.web, sub);
+      assert.deepEqual((await both.send('/nobody', { token: access_token })).json, { somebody: true, why: null });
+    });
+
     describe('past half of its life', () => {
       let old: string;
       before(async () => {
@@ -387,7 +399,7 @@ for (const [name, make] of [
       const { access_token } = await authority.login(clients.web, sub);
       for (const passthrough of [false, true]) {
         const options = { issuer: 'http://127.0.0.1:9', audience: AUDIENCE, log: silent, passthrough };
-        const reply = await (await appOf(make, { options })).send('/me', { token: access_token });
+        const reply = await (await appOf(make, { options })).send('/nobody', { token: access_token });
         assert.deepEqual([reply.status, reply.json.error], [503, 'temporarily_unavailable']);
         assert.match(String(reply.headers['retry-after']), /^\d+$/);
         assert.equal(reply.headers['www-authenticate'], undefined);

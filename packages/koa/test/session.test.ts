@@ -296,7 +296,10 @@ test('tokens of the code before and ours, side by side', async () => {
   const old = session({ secret: 'the old secret', algorithms: ['HS256'], now: authority.now, passthrough: true });
   app.use(old);
   app.use(session({ guard }).unless({ custom: (ctx) => ctx.state.user !== undefined }));
-  app.use((ctx) => void (ctx.body = { name: ctx.state.user.name }));
+  app.use((ctx) => {
+    assert.equal(ctx.state.jwtOriginalError, undefined);
+    ctx.body = { name: ctx.state.user.name };
+  });
   const service = await serve(app.callback());
   opened.push(service, old);
   const { access_token } = await authority.login(clients.web, sub);

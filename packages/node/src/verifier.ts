@@ -121,7 +121,6 @@ export function createVerifier({ rules, keys, cache, feed, onFeedLost, introspec
   return {
     async check(text) {
       const token = await local(text);
-      // Asked first: if the feed catches up in between, the maps are judged by as they are after it.
       const lost = onFeedLost !== 'accept' && isLost();
       const stale = judge(token);
       if (!lost) return { token, stale };

@@ -4,7 +4,6 @@ import assert from 'node:assert/strict';
 import type { IncomingHttpHeaders, ServerResponse } from 'node:http';
 import { describe, test } from 'node:test';
 import { findCookie, readExchange } from '../src/cookie.js';
-import { createHttp } from '../src/http.js';
 import { isStale, readAnswer } from '../src/introspect.js';
 import { Guard, type GuardOptions } from '../src/index.js';
 import { parsePayload, type Token } from '../src/payload.js';
@@ -175,22 +174,6 @@ describe('turns', () => {
   });
 });
 
-test('a process that was held up itself takes nothing for missing that is there', async () => {
-  const issuer = await startIssuer();
-  const http = createHttp(50);
-  try {
-    const call = { method: 'GET', headers: {}, timeoutMs: 60_000, background: false } as const;
-    const asked = http.ask({ ...call, url: new URL(`${issuer.url}/jwks.json`) }, 65_536);
-    // Until it is being connected; then nothing is looked at for longer than that may take.
-    for (let i = 0; i < 8; i++) await new Promise<void>((resolve) => process.nextTick(resolve));
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
-    assert.equal((await asked).status, 200);
-  } finally {
-    http.close();
-    await issuer.close();
-  }
-});
-
 describe('renewal on the way', () => {
   const past = Math.floor(Date.now() / 1000) - 10;
   const slide = async (
@@ -242,6 +225,25 @@ describe('renewal on the way', () => {
       }
       assert.equal(header(await guard.admit(bearing(old))), newer);
       assert.equal(calls(), 1);
+    }));
+
+  test('many users at once: each gets his own', () =>
+    slide(async ({ issuer, guard, calls }) => {
+      const pairs = new Map<string, string>();
+      for (let user = 0; user < 20; user++) {
+        const own = { sub: `user-${user}`, sid: `session-${user}` };
+        const old = await issuer.token({ ...own, renew_at: past });
+        pairs.set(old, await issuer.token({ ...own, name: `${user}` }));
+      }
+      issuer.on('/v1/session/renew', (request, response) => {
+        const old = request.headers.authorization?.slice('Bearer '.length) ?? '';
+        issuer.json({ renewed: true, access_token: pairs.get(old) })(request, response);
+      });
+      for (let time = 0; time < 2; time++) {
+        const all = [...pairs].map(async ([old, newer]) => [header(await guard.admit(bearing(old))), newer] as const);
+        for (const [got, expected] of await Promise.all(all)) assert.equal(got, expected);
+      }
+      assert.equal(calls(), 20);
     }));
 
   const staysAsItIs: Record<string, (issuer: Issuer) => void | Promise<void>> = {

@@ -4,18 +4,22 @@ import assert from 'node:assert/strict';
 import type { IncomingMessage } from 'node:http';
 import { PassThrough } from 'node:stream';
 import { after, before, describe, test } from 'node:test';
+import type { Held } from '../src/admission.js';
 import { createCache } from '../src/cache.js';
 import type { FeedAuthority } from '../src/feed/authority.js';
 import { followFeed, type Feed } from '../src/feed/feed.js';
 import type { Judgement } from '../src/freshness/freshness.js';
+import { createHttp } from '../src/http.js';
 import { parseJws } from '../src/jws.js';
 import type { Fetcher } from '../src/keys/fetch.js';
 import { keepKeys, type Keys } from '../src/keys/keeper.js';
 import { parseKeySet, verifySignature, type VerifyingKey } from '../src/keys/set.js';
 import { createLog } from '../src/log.js';
+import { parsePayload } from '../src/payload.js';
+import { GuardedSession } from '../src/session.js';
 import { createVerifier } from '../src/verifier.js';
 import { eventually } from '../../tools/authority.js';
-import { AUDIENCE, newKey, startIssuer, type Issuer } from './issuer.js';
+import { AUDIENCE, newKey, startIssuer, SUB, type Issuer } from './issuer.js';
 
 let issuer: Issuer;
 let usable: VerifyingKey[];
@@ -231,4 +235,34 @@ describe('the log', () => {
     const failing = createLog({ warn: () => assert.fail() }, () => 0);
     failing.warn('a', 'away');
   });
+});
+
+test('a process that was held up itself takes nothing for missing that is there', async () => {
+  const http = createHttp(50);
+  try {
+    const call = { method: 'GET', headers: {}, timeoutMs: 60_000, background: false } as const;
+    const asked = http.ask({ ...call, url: new URL(`${issuer.url}/jwks.json`) }, 65_536);
+    // Until it is being connected; then nothing is looked at for longer than that may take.
+    for (let i = 0; i < 8; i++) await new Promise<void>((resolve) => process.nextTick(resolve));
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100);
+    assert.equal((await asked).status, 200);
+  } finally {
+    http.close();
+  }
+});
+
+test('of two answers to reseal the one that knows more stays, in whatever order they come', async () => {
+  const held = (rev: number): Held => {
+    const token = { ...parsePayload(Buffer.from(JSON.stringify({ sub: SUB, rev }))), kid: undefined, key: '' };
+    return { token, text: `of ${rev}`, renewed: true, setCookie: [] };
+  };
+  const answers: ((held: Held) => void)[] = [];
+  const reseal = () => new Promise<Held>((resolve) => answers.push(resolve));
+  const session = new GuardedSession({ held: held(1), reseal }, { realm: undefined, now: () => 0 });
+  const both = [session.reseal(), session.reseal()];
+  answers[1]?.(held(3));
+  assert.equal((await both[1])?.rev, 3);
+  answers[0]?.(held(2));
+  assert.equal((await both[0])?.rev, 3);
+  assert.equal(session.responseHeaders()['Renewed-Access-Token'], 'of 3');
 });
