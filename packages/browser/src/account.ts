@@ -1,5 +1,5 @@
 import { noop } from './env.js';
-import type { ResealError } from './error.js';
+import { need, type ResealError } from './error.js';
 import type { Body } from './http.js';
 import { postForm } from './renewal.js';
 import type { State } from './state.js';
@@ -25,14 +25,16 @@ export function addAccount(
     if (cookie) {
       state.epoch++;
       state.unknown = true;
-      await state.look();
-      state.tell(state.held!.claims);
+      // Late if another login has come between.
+      while (state.unknown) await state.look();
+      state.tell(need(state.held).claims);
     } else {
-      const old = await state.update();
-      await state.update(() => whole(fresh));
-      if (old) void state.farewell(old);
+      await state.update((held) => {
+        if (held) void state.farewell(held);
+        return whole(fresh);
+      });
     }
-    return state.held!.claims;
+    return need(state.held).claims;
   };
 
   // RFC 7009: the session ends with either token. A form needs no preflight, so it passes when the page is left.
@@ -65,10 +67,9 @@ export function addAccount(
       query('POST', HERE, { client_id: options.clientId, username, password, scope }).then(
         async (body) => ({ status: 'signed_in', user: await enter(body) }),
         (error) => {
-          const { challenge, factors } = error.details ?? {};
-          last = challenge ?? last;
+          last = error.details?.challenge ?? last;
           if (error.code !== 'second_factor_required') throw error;
-          return { status: error.code, challenge, factors };
+          return { status: error.code, ...error.details };
         },
       ),
     secondFactor: async ({ code, factor = 'phone', challenge = last }) =>

@@ -20,8 +20,6 @@ export function openChannel(state: State): BroadcastChannel | undefined {
   try {
     const channel = new state.env.BroadcastChannel!(state.label);
     channel.onmessage = ({ data }) => data && state.heard(data).catch(noop);
-    // On Node it would keep the process alive.
-    (channel as { unref?(): void }).unref?.();
     return channel;
   } catch {
     return;

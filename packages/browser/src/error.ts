@@ -20,3 +20,9 @@ export class ResealError extends Error {
 /** There was no answer, or none that can be understood. */
 export const unavailable = (message?: string) => new ResealError('unavailable', message);
 export const signedOut = (reason?: string) => new ResealError('signed_out', reason, { reason });
+
+/** What there is while somebody is signed in. */
+export function need<T>(found: T | null): T {
+  if (!found) throw signedOut();
+  return found;
+}

@@ -9,8 +9,10 @@ export function createFetch(
 ): typeof fetch {
   return async (input, init) => {
     const request = (input as Request).url ? (input as Request) : undefined;
-    const url = (input as Request).url ?? String(input);
+    // A `URL` may be changed by its owner while the token is made ready.
+    const url = request?.url ?? String(input);
     const signal = init?.signal ?? request?.signal;
+    input = request ?? url;
     // As `fetch`: headers of `init` take the place of the request's.
     const headers = new Headers(init?.headers ?? request?.headers);
     // What the caller has authenticated himself is his affair.

@@ -31,21 +31,20 @@ export function createKeeper(state: State, changed: Changed) {
     let text = seen;
     if (storage) {
       try {
-        const place = storage;
-        text = await within(env, limit, async () => place.get());
+        text = await within(env, limit, async () => storage!.get());
       } catch {
         throw unavailable();
       }
       if (text !== seen) {
         stored = parse(text);
-        if (stored) clock.seed(stored.skew ?? 0);
+        if (stored) clock.seed(stored.skew!);
       }
     }
     const held = decide(storage ? choose(before, stored, state.gone) : before);
     if (storage && held !== stored) {
       text = held && format(held, clock.skew());
       try {
-        await storage.set(text);
+        await within(env, limit, async () => storage!.set(text));
       } catch {
         // Full, or not allowed: this tab keeps it by itself.
         storage = undefined;

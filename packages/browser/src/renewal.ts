@@ -1,5 +1,5 @@
 import { noop, pause } from './env.js';
-import { ResealError, signedOut, unavailable } from './error.js';
+import { need, ResealError, signedOut, unavailable } from './error.js';
 import type { Body, Fields } from './http.js';
 import { isDead } from './judge.js';
 import { backOff } from './schedule.js';
@@ -76,9 +76,7 @@ export function addRenewal(state: State) {
     throw signedOut(reason);
   };
 
-  const adopt = async (brought: Body) => {
-    if (!(await state.take(brought))) throw signedOut();
-  };
+  const adopt = async (brought: Body) => void need(await state.take(brought));
 
   state.renewal = async () => {
     const want = await state.update();
@@ -89,8 +87,7 @@ export function addRenewal(state: State) {
         await pause(env, ANSWER);
       }
       for (let n = 0; n < TRIES; n++) {
-        const held = await state.update();
-        if (!held) throw signedOut();
+        const held = need(await state.update());
         // Another tab has done it.
         if (want?.access_token !== held.access_token || want?.generation !== held.generation) return;
         const asked =
@@ -99,7 +96,7 @@ export function addRenewal(state: State) {
             : state.query('POST', '/v1/session/renew', undefined, bearer(held));
         const body = await asked.catch((error) => refused(error, held));
         // An answer without a token is none.
-        if (body && (mode !== 'refresh' || body.access_token)) return adopt(body);
+        if (body && (mode !== 'refresh' || body.access_token)) return cookie ? state.look() : adopt(body);
         // Another tab's answer is on its way to the storage.
         await pause(env, 0.2 * 2 ** n * (1 + env.Math.random()));
       }
@@ -121,9 +118,9 @@ export function addRenewal(state: State) {
     }
     if (!cookie) return adopt({ session });
     const found = whole(offer({ session, user }));
+    if (found) await state.update((held) => (held?.session.id === found.session.id ? merge(held, found) : found));
     state.unknown = !found;
     if (!found) throw unavailable();
-    await state.update((held) => (held?.session.id === found.session.id ? merge(held, found) : found));
   };
 
   state.tick = (use) => {

@@ -1,5 +1,5 @@
 import { noop, within } from './env.js';
-import { ResealError, signedOut } from './error.js';
+import { need, ResealError } from './error.js';
 import { type Body, RENEWED } from './http.js';
 import { challengeError, DEAD } from './judge.js';
 import { bearer } from './renewal.js';
@@ -10,12 +10,13 @@ import type { Session } from './types.js';
 /** Requests with the session's credential, and what their answers mean. */
 export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | 'settle' | 'call'> {
   const { env, clock, cookie, issuer, baseUrl } = state;
+  const originOf = (url: string) => new URL(url, baseUrl()).origin;
   const { origins = env.location ? [env.location.origin] : [] } = state.options;
-  const owned = [issuer, ...origins].map((url) => new URL(url, baseUrl).origin);
+  const owned = [issuer, ...origins].map(originOf);
 
   state.own = (url) => {
     try {
-      const { origin } = new URL(url, baseUrl);
+      const origin = originOf(url);
       // The origin of a sandboxed page is that of a `data:` URL: null.
       return origin !== 'null' && owned.includes(origin);
     } catch {
@@ -26,9 +27,7 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
   const token = async () => {
     if (cookie) throw new ResealError('no_token');
     await state.ready;
-    const held = await state.update();
-    if (!held) throw signedOut();
-    const { exp, iat } = held.claims as Required<Shown>;
+    const { exp, iat } = need(await state.update()).claims as Required<Shown>;
     if (exp - clock.now() <= Math.min(5, (exp - iat) / 5)) {
       try {
         await state.demand(state.renewal);
@@ -37,7 +36,7 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
       }
     }
     state.tick(true);
-    return state.held!.access_token!;
+    return need(state.held).access_token!;
   };
 
   const prepare: Session['prepare'] = async (url) => {
@@ -53,7 +52,7 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
 
   const settle: Session['settle'] = async (sent, { status, header, json }, retried) => {
     const access_token = header(RENEWED);
-    if (access_token) await state.take({ access_token });
+    if (access_token) await state.take({ access_token }).catch(noop);
     if (status !== 401) return false;
     let error = challengeError(header('www-authenticate'));
     let reason: unknown;
@@ -68,7 +67,7 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
       await state.demand(state.look).catch(noop);
       return error === DEAD && !!state.held;
     }
-    const held = error === DEAD && (await state.update());
+    const held = error === DEAD && (await state.update().catch(noop));
     const newest = () => sent.headers.authorization === bearer(state.held).authorization;
     if (!held) return false;
     if (!newest()) return !retried;
@@ -77,7 +76,7 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
       return !!state.held && !newest();
     }
     // Renewed just now, and refused all the same. A token that is merely behind the record is not dead.
-    if (reason !== 'claims_changed') await state.finish(held, (reason ?? error) as string);
+    if (reason !== 'claims_changed') await state.finish(held, (reason ?? error) as string).catch(noop);
     return false;
   };
 
@@ -85,8 +84,7 @@ export function addRequests(state: State): Pick<Session, 'token' | 'prepare' | '
     if (path[0] !== '/') throw new TypeError(path);
     method = method.toUpperCase();
     for (let retried = false; ; retried = true) {
-      const sent = await prepare(issuer);
-      if (!sent) throw signedOut();
+      const sent = need(await prepare(issuer));
       try {
         const body = await state.query(method, path, json, sent.headers);
         await state.take(body);

@@ -20,16 +20,17 @@ export function create<User extends object>(options: SessionOptions, env: Env = 
   // Every page of the origin can say this: it is taken with care.
   state.heard = async ({ out, sid, reason, rev, sub, record, ask }) => {
     const { held } = state;
-    const behind = () => sub === state.held?.claims.sub && rev! > revision(state.held!.claims);
+    const behind = () => {
+      const claims = state.held?.claims;
+      return claims?.sub === sub ? rev! > revision(claims!) : cookie;
+    };
     if (out && out === held?.claims.sub && (!sid || sid === held.session.id)) {
       await state.drop(held, reason!);
       if (!sid && !shelf && !cookie) await state.farewell(held);
-    } else if (cookie) {
-      if (rev && (sub !== held?.claims.sub || behind())) await state.again(state.look);
-    } else if (typeof rev === 'number') {
+    } else if (rev === +rev!) {
       await state.update();
       // The first may join a flight that began before the change.
-      for (let n = 0; n < 2 && behind(); n++) await state.again(state.renewal);
+      for (let n = 0; n < 2 && behind(); n++) await state.again(cookie ? state.look : state.renewal).catch(noop);
     } else if (twins) {
       const brought = parse(record);
       if (brought) await state.take({ ...brought });
@@ -77,6 +78,7 @@ export function create<User extends object>(options: SessionOptions, env: Env = 
       state.held = null;
       state.unknown = false;
       state.tick();
+      state.tick = state.post = noop;
       state.listeners = {};
       over.abort();
       unsubscribe?.();

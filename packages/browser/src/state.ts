@@ -16,7 +16,8 @@ export interface State extends Keeper {
   clock: Clock;
   /** Mode cookie. */
   cookie: boolean;
-  baseUrl: string | undefined;
+  /** What relative URLs are relative to, as the page says now. */
+  baseUrl(): string | undefined;
   issuer: string;
   /** Of the record, the lock and the channel. */
   label: string;
@@ -79,8 +80,8 @@ export function createState(options: SessionOptions, env: Env): State {
   // Bound now: who replaces `window.fetch` later does not see the refresh token pass.
   const send = options.fetch ?? env.fetch.bind(env);
   const credentials = cookie ? 'include' : 'same-origin';
-  const baseUrl = env.document?.baseURI ?? env.location?.href;
-  const issuer = new URL(options.api, baseUrl).href.replace(/\/$/, '');
+  const baseUrl = () => env.document?.baseURI ?? env.location?.href;
+  const issuer = new URL(options.api, baseUrl()).href.replace(/\/$/, '');
   const label = `reseal:${options.clientId}@${issuer}`;
   const shelf = cookie ? undefined : storageOf(options, env, label);
   // The parts add the rest.
@@ -116,7 +117,8 @@ export function createState(options: SessionOptions, env: Env): State {
       await state.drop(held, reason);
     },
   } as State;
-  state.channel = openChannel(state);
+  // Node has channels, too, but no tabs.
+  state.channel = env.location && openChannel(state);
 
   createKeeper(state, (held, before, reason) => {
     const other = held?.session.id !== before?.session.id;
