@@ -81,7 +81,7 @@ export interface Session<User extends object = Claims> {
   signOut(options?: { everywhere?: boolean }): Promise<void>;
   /** Calls `listener` at each event; returns what ends that. */
   on<E extends keyof Events<User>>(event: E, listener: (detail: Events<User>[E]) => void): () => void;
-  /** Releases timers, listeners, channel and locks; signs nobody out. */
+  /** Releases timers, listeners and channel; signs nobody out. */
   dispose(): void;
   /**
    * For interceptors of other HTTP clients: what to add to a request to `url` (absolute, or relative to the page).

@@ -71,6 +71,39 @@ describe('a token that somebody waits for', () => {
   }
 });
 
+describe('sign-out', () => {
+  test('cookie: while a look is on its way, which brings nobody back', async () => {
+    const { world, model, login, open } = kit();
+    await login({ mode: 'cookie' }, { channels: false });
+    let looks = 0;
+    let answer: (() => void) | undefined;
+    model.override = (call) => {
+      if (call.path !== '/v1/session' || call.method !== 'GET') return;
+      if (looks++ === 0) return error(503, 'temporarily_unavailable');
+      model.override = undefined;
+      const found = model.fetch(call.url, call.init);
+      return new Promise((resolve) => (answer = () => resolve(found)));
+    };
+    const { session, events } = open({ mode: 'cookie', timeout: 30 }, { channels: false });
+    await world.until(session.ready);
+    while (!answer) await world.pass(0.5);
+    await world.until(session.signOut());
+    answer();
+    await world.pass(1);
+    assert.equal(session.user, null);
+    assert.deepEqual(events, []);
+  });
+
+  test('everywhere: tabs with a login of their own hear of it', async () => {
+    const { world, login } = kit();
+    const a = await login({ storage: 'session' });
+    const b = await login({ storage: 'session' });
+    await world.until(a.session.signOut({ everywhere: true }));
+    await world.pass(1);
+    assert.deepEqual(b.events, ['signedin', 'signedout:signed_out']);
+  });
+});
+
 describe('dispose', () => {
   test('while the authority refuses: an error of ours, and nothing to a channel that is closed', async () => {
     const { world, model, login } = kit();
