@@ -1,5 +1,6 @@
 //! The one place where the authority reads the time.
 
+use http::HeaderValue;
 use reseal_core::Timestamp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -34,6 +35,13 @@ impl Clock {
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
         self.offset_ms.fetch_add(i64::try_from(by.as_millis()).unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// The time as a `Date` header: clients go by that, and the HTTP library knows the system's clock only.
+    pub fn http_date(&self) -> Option<HeaderValue> {
+        let now = jiff::Timestamp::from_second(self.now().secs()).ok()?;
+        let text = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok()?;
+        HeaderValue::from_str(&text).ok()
     }
 
     /// How far ahead of its base the clock is.

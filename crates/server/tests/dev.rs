@@ -358,7 +358,12 @@ async fn the_clock_moves_forward_and_what_is_due_happens_before_the_answer() {
     assert_eq!(dev.get("/v1/session", &auth).await.status(), StatusCode::OK);
     let moved = dev.advance(1201).await;
     assert_eq!(moved.status(), StatusCode::OK);
-    assert_eq!(json_of(moved).await["offset"], 1201);
+    let date = moved.headers()["date"].to_str().unwrap().to_owned();
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(&date).unwrap().as_second();
+    let moved = json_of(moved).await;
+    assert_eq!(moved["offset"], 1201);
+    let now = moved["now"].as_i64().unwrap();
+    assert!((now..now + 600).contains(&date), "clients go by the Date header");
     assert_eq!(dev.get("/v1/session", &auth).await.status(), StatusCode::UNAUTHORIZED, "20 minutes are over");
 
     let keys = |body: Value| body["keys"].as_array().unwrap().len();

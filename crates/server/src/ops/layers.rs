@@ -167,6 +167,11 @@ impl Facts {
             headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
         }
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if self.app.dev.is_some()
+            && let Some(date) = self.app.clock.http_date()
+        {
+            headers.insert(header::DATE, date);
+        }
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         if self.https {
             let year = HeaderValue::from_static("max-age=31536000; includeSubDomains");

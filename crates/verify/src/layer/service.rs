@@ -60,8 +60,12 @@ where
     }
 }
 
-/// Where these are known, they go before `Cache-Control` (RFC 9213, the Edge Architecture, nginx).
-const STRONGER: [&str; 3] = ["cdn-cache-control", "surrogate-control", "x-accel-expires"];
+/// Where these are known, they go before `Cache-Control` (the Edge Architecture, nginx), as does every targeted
+/// field, whose name ends like it (RFC 9213 §2).
+fn is_stronger(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "surrogate-control" | "x-accel-expires")
+        || name.as_str().ends_with("-cache-control")
+}
 
 /// Adds a newer token to an answer. One that the service has put there itself is newer still.
 fn send_back(token: &TokenText, headers: &mut HeaderMap) {
@@ -70,8 +74,9 @@ fn send_back(token: &TokenText, headers: &mut HeaderMap) {
     headers.entry(RENEWED_ACCESS_TOKEN).or_insert(value);
     // An answer with a credential is for its caller alone, whatever the service says of its own part.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    for stronger in STRONGER {
-        headers.remove(stronger);
+    let stronger: Vec<HeaderName> = headers.keys().filter(|name| is_stronger(name)).cloned().collect();
+    for name in stronger {
+        headers.remove(name);
     }
     let exposed = HeaderValue::from_static("Renewed-Access-Token");
     headers.append(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
@@ -87,14 +92,17 @@ mod tests {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=60"));
         // These go before Cache-Control where they are known.
-        for stronger in ["cdn-cache-control", "surrogate-control", "x-accel-expires"] {
+        for stronger in
+            ["cdn-cache-control", "cloudflare-cdn-cache-control", "surrogate-control", "x-accel-expires"]
+        {
             headers.append(stronger, HeaderValue::from_static("max-age=60"));
         }
         send_back(&TokenText::new("a.b.c".to_owned()), &mut headers);
         let exposed: Vec<_> = headers.get_all(header::ACCESS_CONTROL_EXPOSE_HEADERS).iter().collect();
         assert_eq!(exposed, ["ETag", "Renewed-Access-Token"]);
         assert_eq!(headers[header::CACHE_CONTROL], "no-store");
-        let others = ["cdn-cache-control", "surrogate-control", "x-accel-expires"];
+        let others =
+            ["cdn-cache-control", "cloudflare-cdn-cache-control", "surrogate-control", "x-accel-expires"];
         assert!(others.iter().all(|name| !headers.contains_key(*name)), "{headers:?}");
         assert_eq!(headers[RENEWED_ACCESS_TOKEN], "a.b.c");
         assert!(headers[RENEWED_ACCESS_TOKEN].is_sensitive());
