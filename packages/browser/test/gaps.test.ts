@@ -126,6 +126,29 @@ describe('dispose', () => {
     assert.equal(await world.until(renewal), 'signed_out');
   });
 
+  test('leaves no timer and no listener', async () => {
+    const { world, open } = kit();
+    const { tab, session } = open();
+    const { setTimeout, clearTimeout } = tab.env;
+    const timers = new Set<unknown>();
+    Object.assign(tab.env, {
+      setTimeout: (run: () => void, ms: number) => {
+        const timer: unknown = setTimeout(() => (timers.delete(timer), run()), ms);
+        timers.add(timer);
+        return timer;
+      },
+      clearTimeout: (timer: never) => (timers.delete(timer), clearTimeout(timer)),
+    });
+    await world.until(session.login(right));
+    assert.equal(timers.size, 1);
+    session.dispose();
+    assert.equal(timers.size, 0);
+    assert.deepEqual(
+      [...tab.listeners.values()].map(({ size }) => size).filter((size) => size > 0),
+      [],
+    );
+  });
+
   test('while the storage is read: what is found there starts no timer', async () => {
     const { world, model, login, open } = kit();
     let text: string | null = null;
@@ -142,6 +165,37 @@ describe('dispose', () => {
     await world.pass(1000);
     assert.equal(model.calls.length, calls);
   });
+});
+
+describe('a Web Lock', () => {
+  type Run = () => Promise<void>;
+  const refused = () => new DOMException('not now', 'AbortError');
+  const kinds: Record<string, (run: Run) => Promise<unknown>> = {
+    'that is stolen while the work runs': async (run) => {
+      void run();
+      throw refused();
+    },
+    'that the browser refuses': () => Promise.reject(refused()),
+    'that cannot be asked for': () => {
+      throw refused();
+    },
+    'that never comes': () => new Promise(() => {}),
+    'that comes when nobody waits any more': async (run) => {
+      await new Promise((resolve) => setImmediate(resolve));
+      await run();
+      return run();
+    },
+  };
+  for (const [name, request] of Object.entries(kinds)) {
+    test(`${name}: one renewal`, async () => {
+      const { world, model, login } = kit();
+      const locks = { request: (_: string, __: object, run: Run) => request(run) } as unknown as LockManager;
+      const { session } = await login({ storage: 'local', locks });
+      await world.until(session.renew());
+      await world.pass(10);
+      assert.equal(model.count('POST', '/oauth/token'), 1);
+    });
+  }
 });
 
 describe('a storage of one’s own', () => {
@@ -173,6 +227,27 @@ describe('a storage of one’s own', () => {
       assert.equal((await world.until(session.fetch('/api'))).status, status);
     });
   }
+
+  test('that fails as a refused token is given up: the caller has the 401', async () => {
+    const { world, model, open } = kit();
+    let text: string | null = null;
+    let reads = Infinity;
+    const get = () => {
+      if (reads-- < 1) throw new Error('broken');
+      return text;
+    };
+    const { session } = open({ storage: { get, set: (value) => void (text = value) } });
+    await world.until(session.login(right));
+    await world.pass(2);
+    let tries = 0;
+    model.override = ({ path }) => {
+      if (path !== '/api') return;
+      if (++tries === 2) reads = 1;
+      return error(401, 'invalid_token');
+    };
+    assert.equal((await world.until(session.fetch('/api'))).status, 401);
+    assert.deepEqual([tries, reads], [2, -1]);
+  });
 });
 
 describe('who gets the token', () => {
@@ -242,4 +317,19 @@ test('cookie: a renewal brings a record that was changed elsewhere', async () =>
   await world.until(session.renew());
   assert.equal(session.user!.name, 'Grace');
   assert.ok(events.includes('claims'));
+});
+
+test('a deadline beyond what a timer can count (24.8 days): no timer overflows', async () => {
+  const { world, model, open } = kit();
+  Object.assign(model.policies.fixed!, { accessTtl: 90 * 86400, idleTtl: 90 * 86400, maxTtl: 90 * 86400 });
+  const { tab, session, events } = open({ mode: 'fixed' });
+  const { setTimeout } = tab.env;
+  const waits: number[] = [];
+  Object.assign(tab.env, {
+    setTimeout: (run: () => void, ms: number) => (waits.push(ms), setTimeout(run, ms)),
+  });
+  await world.until(session.login(right));
+  await world.pass(90 * 86400 - 30);
+  assert.deepEqual(events, ['signedin', 'expiring']);
+  assert.ok(Math.max(...waits) < 2 ** 31, String(waits));
 });
