@@ -107,14 +107,15 @@ async function open(browser: Browser, url: string, options: object): Promise<Pag
   const context = await browser.newContext();
   context.setDefaultTimeout(PATIENCE);
   const page = await context.newPage();
-  page.on('close', () => void context.close());
+  // The browser may be closing, too.
+  page.on('close', () => void context.close().catch(() => {}));
   await page.goto(`${url}?options=${encodeURIComponent(JSON.stringify(options))}`);
   return page;
 }
 
 const JSON_TYPE = { 'content-type': 'application/json' };
 
-function pagesAndApi(issuer: string, files: Record<string, string>, seen: Seen[]): http.RequestListener {
+function pagesAndApi(issuer: string, files: Record<string, string>, seen: Seen[]): Handler {
   return async (request, response) => {
     const path = new URL(request.url ?? '/', 'http://local').pathname;
     const reply = (status: number, body: unknown, headers: Record<string, string> = {}) =>
@@ -154,7 +155,7 @@ async function renew(issuer: string, authorization: string): Promise<string | un
   return ((await answer.json()) as { access_token?: string }).access_token;
 }
 
-function elsewhere(seen: Seen[]): http.RequestListener {
+function elsewhere(seen: Seen[]): Handler {
   return (request, response) => {
     const headers = {
       'access-control-allow-origin': request.headers.origin ?? '*',
@@ -187,8 +188,18 @@ async function text(request: http.IncomingMessage): Promise<string> {
   return all;
 }
 
-async function listen(handler: http.RequestListener): Promise<{ origin: string; stop(): Promise<void> }> {
-  const server = http.createServer(handler).listen(0, '127.0.0.1');
+type Handler = (...exchange: Parameters<http.RequestListener>) => unknown;
+
+async function listen(handler: Handler): Promise<{ origin: string; stop(): Promise<void> }> {
+  const server = http.createServer(async (request, response) => {
+    try {
+      await handler(request, response);
+    } catch {
+      // The authority is gone, or who asked: at the end of a test both may be.
+      response.destroy();
+    }
+  });
+  server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
   return {
