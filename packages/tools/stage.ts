@@ -81,7 +81,7 @@ export async function startStage(root: string, files: Record<string, string>): P
       },
       code: async () => {
         const outbox = (await (await fetch(`${authority.issuer}/dev/outbox`)).json()) as { text: string }[];
-        return /\d{6}/.exec(outbox.at(-1)?.text ?? '')?.[0] ?? '';
+        return /\b\d{6}\b/.exec(outbox.at(-1)?.text ?? '')?.[0] ?? '';
       },
       stop,
     };

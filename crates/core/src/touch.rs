@@ -28,7 +28,7 @@ pub struct PresentedToken {
 pub enum Renewal {
     /// Too early; from `renew_at` (seconds) on, or never.
     NotYet {
-        /// When to come again; `None` when this token can never be renewed.
+        /// When to come again; `None` where only changed claims renew it.
         renew_at: Option<i64>,
     },
     /// Issue a new access token of this strength.

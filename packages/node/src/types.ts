@@ -137,7 +137,7 @@ export interface RequestSession<Claims extends object = StandardClaims> {
   readonly renewAt?: number | undefined;
   /**
    * After a change of the user's record: asks the authority for a token with the new claims, whatever the feed says, and
-   * sends it back with the answer. Null when this session cannot be resealed here; its client then renews by itself.
+   * sends it back with the answer. Null when there is nothing newer to be had here.
    *
    * Rejects with a {@link Refusal}: 503 while the authority is away, 401 when the session is over.
    */

@@ -27,7 +27,7 @@ struct RenewRequest {}
 pub struct NotRenewed {
     /// Always false.
     renewed: bool,
-    /// From when to try again (Unix seconds); null when never.
+    /// From when to try again (Unix seconds); null where only changed claims renew.
     renew_at: Option<i64>,
     /// The session.
     session: SessionView,
@@ -57,12 +57,14 @@ pub fn routes() -> OpenApiRouter<App> {
 }
 
 /// Renew the access token or the session cookie that the request carries.
+///
+/// A token whose claims changed is resealed whatever the kind of its session; only a sliding one gains time by it.
 #[utoipa::path(
     post, path = "/v1/session/renew", tag = "session",
     request_body(content = Option<RenewRequest>, description = "Empty, or {}"),
     security(("bearer" = []), ("cookie" = [])),
     responses(
-        (status = 200, description = "Renewed (the credential as at login), or not yet (`renewed: false` and `renew_at`)", body = CredentialBody),
+        (status = 200, description = "Renewed, never with a refresh token; or nothing to renew (`renewed: false`; `renew_at` is null where only changed claims renew)", body = CredentialBody),
         (status = 400, description = "Malformed", body = ErrorBody),
         (status = 401, description = "No live session; `reason` says why it ended", body = ErrorBody),
         (status = 403, description = "A client's own token, or a cross-site request with the cookie", body = ErrorBody),
