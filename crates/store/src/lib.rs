@@ -8,12 +8,14 @@
 //! (feature of that name) against it. The suite says what the documentation of the trait leaves open.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
+mod cells;
 mod commit;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
 pub mod sqlite;
 
+pub use cells::{CellKey, CellUpdate, Cells};
 pub use commit::{Commit, EndFilter, EndSessions, StartSession, Write};
 pub use error::{CommitError, Conflict, StoreError};
 
@@ -154,6 +156,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether the store answers reads and writes.
     async fn check(&self) -> Result<(), StoreError>;
+
+    /// The clock of the store, where several nodes share one: they follow it, so that they agree. `None`:
+    /// the store has no other clock than this machine's.
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+
+    /// The cells that all nodes share; `None` where only one process serves the store, whose memory will do.
+    fn cells(&self) -> Option<&dyn Cells> {
+        None
+    }
 
     /// How many writes wait, for metrics; 0 where nothing queues.
     fn queued(&self) -> usize {
