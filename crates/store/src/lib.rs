@@ -13,11 +13,13 @@ mod commit;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
+mod opening;
 pub mod sqlite;
 
 pub use cells::{CellKey, CellUpdate, Cells};
 pub use commit::{Commit, EndFilter, EndSessions, StartSession, Write};
 pub use error::{CommitError, Conflict, StoreError};
+pub use opening::{Access, OpenError};
 
 use async_trait::async_trait;
 use reseal_core::challenge::Challenge;

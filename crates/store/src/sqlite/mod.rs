@@ -26,7 +26,7 @@ mod tests;
 mod writer;
 
 pub use maintenance::{BackupError, BackupProgress, Stats, quick_check_file};
-pub use open::OpenError;
+pub use crate::{Access, OpenError};
 
 use crate::{Commit, CommitError, EndSessions, SessionUpdate, Snapshot, Store, StoreError, Swept};
 use async_trait::async_trait;
@@ -46,18 +46,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use writer::{Answer, Sweep, Work, Writer};
-
-/// What a process means to do with a data folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Access {
-    /// Serve it: alone, under the folder's lock.
-    #[default]
-    Serve,
-    /// Write to it beside a server that may be running (the command line).
-    Tool,
-    /// Only read.
-    ReadOnly,
-}
 
 /// How to open a data folder.
 #[derive(Clone, Debug)]

@@ -2,93 +2,13 @@
 
 use super::folder::{self, Folder, FolderLock, LockError};
 use super::schema;
-use super::{Access, SqliteOptions};
+use super::SqliteOptions;
+use crate::{Access, OpenError};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
-
-/// Why a data folder does not open. Each message says what to do.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// Another server has it.
-    #[error("{folder}: {owner} is serving this folder already. Stop it first, or use another folder",
-        folder = folder.display(), owner = owner(*pid))]
-    Locked {
-        /// The folder.
-        folder: PathBuf,
-        /// Its process id, where known.
-        pid: Option<u32>,
-    },
-    /// The folder or the file system cannot be written.
-    #[error("{path}: cannot be written. Give this user the right to write there, or mount it writable", path = .0.display())]
-    ReadOnly(PathBuf),
-    /// No room.
-    #[error("{path}: the disk is full. Free some space and start again; nothing is lost", path = .0.display())]
-    Full(PathBuf),
-    /// There is no database where one must be.
-    #[error("{path}: there is no database. Start `reseal serve` on this folder once, or check the path", path = .0.display())]
-    Missing(PathBuf),
-    /// A newer version wrote it.
-    #[error("{path}: written by a newer version (schema {found}, this one knows {known}). Use that version, or restore a backup of this one; it was not touched", path = path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its schema.
-        found: u32,
-        /// The newest this version knows.
-        known: u32,
-    },
-    /// An older version wrote it, and it may only be read.
-    #[error("{path}: written by an older version (schema {found}, this one needs {known}). Start `reseal serve` of this version on it once, which brings it up to date", path = path.display())]
-    Older {
-        /// The file.
-        path: PathBuf,
-        /// Its schema.
-        found: u32,
-        /// What this version needs.
-        known: u32,
-    },
-    /// Something else lies in its place.
-    #[error("{path}: this is not a database of Reseal. Move it away or use another folder; it was not touched", path = .0.display())]
-    Foreign(PathBuf),
-    /// The file is damaged.
-    #[error("{path}: the database is damaged ({detail}). Keep a copy of the folder, then restore the last backup", path = path.display())]
-    Corrupt {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite says.
-        detail: String,
-    },
-    /// Another process holds it for too long.
-    #[error("{path}: another process has been writing to it for too long. Try again when it is done", path = .0.display())]
-    Busy(PathBuf),
-    /// The file system cannot do what a database needs.
-    #[error("{path}: this file system cannot keep a write-ahead log (a network mount?). Use a local disk", path = .0.display())]
-    Unsuitable(PathBuf),
-    /// Anything else.
-    #[error("{path}: {error}", path = path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// Anything else that SQLite says.
-    #[error("{path}: {error}", path = path.display())]
-    Sqlite {
-        /// The file.
-        path: PathBuf,
-        /// What it says.
-        error: rusqlite::Error,
-    },
-}
-
-fn owner(pid: Option<u32>) -> String {
-    pid.map_or("another process".to_owned(), |pid| format!("process {pid}"))
-}
 
 /// An open data folder.
 pub(super) struct Opened {
