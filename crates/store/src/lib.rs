@@ -8,6 +8,7 @@
 //! (feature of that name) against it. The suite says what the documentation of the trait leaves open.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
+mod any;
 mod cells;
 mod commit;
 #[cfg(any(test, feature = "conformance"))]
@@ -15,11 +16,14 @@ pub mod conformance;
 mod error;
 mod opening;
 pub mod sqlite;
+mod url;
 
+pub use any::{AnyStore, StoreOptions};
 pub use cells::{CellKey, CellUpdate, Cells};
 pub use commit::{Commit, EndFilter, EndSessions, StartSession, Write};
 pub use error::{CommitError, Conflict, StoreError};
 pub use opening::{Access, OpenError};
+pub use url::{EngineKind, InvalidUrl, Secret, StoreUrl};
 
 use async_trait::async_trait;
 use reseal_core::challenge::Challenge;

@@ -106,7 +106,9 @@ pub enum OpenError {
         detail: String,
     },
     /// It answers, and lets this user not in.
-    #[error("{server} refuses the login: {detail}. Check the user, the password (`store.password_file`) and the server's own rules (pg_hba.conf, ACL)")]
+    #[error(
+        "{server} refuses the login: {detail}. Check the user, the password (`store.password_file`) and the server's own rules (pg_hba.conf, ACL)"
+    )]
     Login {
         /// The server, as it may be shown.
         server: String,
@@ -114,7 +116,9 @@ pub enum OpenError {
         detail: String,
     },
     /// The encrypted connection cannot be had.
-    #[error("{server}: no encrypted connection: {detail}. Check `sslmode`, `sslrootcert` and the server's certificate")]
+    #[error(
+        "{server}: no encrypted connection: {detail}. Check `sslmode`, `sslrootcert` and the server's certificate"
+    )]
     Tls {
         /// The server, as it may be shown.
         server: String,
@@ -130,10 +134,14 @@ pub enum OpenError {
         database: String,
     },
     /// There is a database, and nothing of ours in it.
-    #[error("{0}: nothing of Reseal is in this database yet. Start `reseal serve` on it once, or check the address")]
+    #[error(
+        "{0}: nothing of Reseal is in this database yet. Start `reseal serve` on it once, or check the address"
+    )]
     Empty(String),
     /// The user may not do what is needed.
-    #[error("{server}: the user lacks a right: {detail}. Let it own the database, or grant it CREATE on the schema")]
+    #[error(
+        "{server}: the user lacks a right: {detail}. Let it own the database, or grant it CREATE on the schema"
+    )]
     Rights {
         /// The server, as it may be shown.
         server: String,
@@ -151,7 +159,9 @@ pub enum OpenError {
         needed: &'static str,
     },
     /// A newer version of Reseal made the tables.
-    #[error("{server}: written by a newer version (schema {found}, this one knows {known}). Use that version; nothing was touched")]
+    #[error(
+        "{server}: written by a newer version (schema {found}, this one knows {known}). Use that version; nothing was touched"
+    )]
     NewerSchema {
         /// The server, as it may be shown.
         server: String,
@@ -161,7 +171,9 @@ pub enum OpenError {
         known: u32,
     },
     /// An older version of Reseal made the tables, and they may only be read.
-    #[error("{server}: written by an older version (schema {found}, this one needs {known}). Start `reseal serve` of this version on it once, which brings it up to date")]
+    #[error(
+        "{server}: written by an older version (schema {found}, this one needs {known}). Start `reseal serve` of this version on it once, which brings it up to date"
+    )]
     OlderSchema {
         /// The server, as it may be shown.
         server: String,
@@ -171,7 +183,9 @@ pub enum OpenError {
         known: u32,
     },
     /// Tables of something else are in its place.
-    #[error("{0}: tables that are not Reseal's are in this schema. Use another database or schema; nothing was touched")]
+    #[error(
+        "{0}: tables that are not Reseal's are in this schema. Use another database or schema; nothing was touched"
+    )]
     ForeignTables(String),
     /// Anything else that a database server says.
     #[error("{server}: {detail}")]
