@@ -82,6 +82,16 @@ pub enum Write {
     Log(Event),
     /// Sets a small named value of the authority itself.
     PutMeta(String, Vec<u8>),
+    /// The same, if its value is still `before` (`None`: there is none): what several nodes read, decide on
+    /// and write.
+    SwapMeta {
+        /// Its name.
+        name: String,
+        /// The value that was decided on.
+        before: Option<Vec<u8>>,
+        /// The new one.
+        value: Vec<u8>,
+    },
 }
 
 /// A session to start.

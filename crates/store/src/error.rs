@@ -69,4 +69,7 @@ pub enum Conflict {
     /// Another key has this name.
     #[error("the key exists")]
     KeyExists,
+    /// The named value is another one.
+    #[error("the named value has changed")]
+    MetaChanged,
 }

@@ -1,7 +1,7 @@
 //! Keys and named values.
 
 use super::*;
-use crate::{CommitError, Conflict, Write};
+use crate::{Commit, CommitError, Conflict, Write};
 use reseal_core::keys::{KeyRecord, KeyUse};
 use std::collections::BTreeMap;
 
@@ -63,4 +63,35 @@ pub async fn named_values_are_kept<E: Engine>(engine: E) {
     let store = reopen(&engine, store).await;
     assert_eq!(store.meta("import").await.unwrap(), Some(long));
     assert_eq!(store.meta("Import").await.unwrap(), None, "names are exact");
+}
+
+pub async fn a_named_value_is_swapped_only_for_the_one_that_was_read<E: Engine>(engine: E) {
+    let store = open(&engine).await;
+    let swap = |before: Option<&[u8]>, value: &[u8]| Write::SwapMeta {
+        name: "version".to_owned(),
+        before: before.map(<[u8]>::to_vec),
+        value: value.to_vec(),
+    };
+    let refused = |done: Result<(), CommitError>| {
+        assert!(matches!(done, Err(CommitError::Conflict(Conflict::MetaChanged))), "{done:?}");
+    };
+    refused(commit(&*store, [swap(Some(b""), b"0")]).await);
+    commit(&*store, [swap(None, b"1")]).await.unwrap();
+    refused(commit(&*store, [Write::PutMeta("undone".to_owned(), vec![]), swap(None, b"2")]).await);
+    refused(commit(&*store, [swap(Some(b"0"), b"2")]).await);
+    commit(&*store, [swap(Some(b"1"), b"2")]).await.unwrap();
+    commit(&*store, [swap(Some(b"2"), b"2")]).await.unwrap();
+    assert_eq!(store.meta("version").await.unwrap(), Some(b"2".to_vec()));
+    assert_eq!(store.meta("undone").await.unwrap(), None);
+
+    // Of many who read the same value one is right.
+    let swaps = (0..16u8).map(|n| {
+        let (store, write) = (Arc::clone(&store), swap(Some(b"2"), &[n]));
+        tokio::spawn(async move { store.commit(Commit::of([write])).await.is_ok() })
+    });
+    let mut done = 0;
+    for swap in swaps.collect::<Vec<_>>() {
+        done += usize::from(swap.await.unwrap());
+    }
+    assert_eq!(done, 1);
 }

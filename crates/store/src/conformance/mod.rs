@@ -128,6 +128,7 @@ macro_rules! conformance_tests {
                 a_withdrawn_key_stays_withdrawn
                 a_key_never_gets_the_name_of_another
                 named_values_are_kept
+                a_named_value_is_swapped_only_for_the_one_that_was_read
             }
             events {
                 every_kind_of_event_comes_back

@@ -132,6 +132,7 @@ impl Tx<'_> {
                     .execute(params![name, value])?;
                 Ok(())
             }
+            Write::SwapMeta { name, before, value } => swap_meta(conn, name, (before.as_deref(), value)),
         }
     }
 
@@ -228,6 +229,19 @@ impl Tx<'_> {
         self.write_change((row.place, &row.session), &change, event_until)?;
         Ok(true)
     }
+}
+
+/// Sets a named value that is still the one that was read.
+fn swap_meta(conn: &Connection, name: &str, (before, value): (Option<&[u8]>, &[u8])) -> Result<()> {
+    let done = match before {
+        Some(before) => conn
+            .prepare_cached("UPDATE meta SET value = ?3 WHERE name = ?1 AND value = ?2")?
+            .execute(params![name, before, value])?,
+        None => conn
+            .prepare_cached("INSERT OR IGNORE INTO meta (name, value) VALUES (?1, ?2)")?
+            .execute(params![name, value])?,
+    };
+    if done == 1 { Ok(()) } else { Err(Fail::Conflict(Conflict::MetaChanged)) }
 }
 
 /// The compare-and-swap: a row is replaced only by its own next version, and only while it has not ended.
