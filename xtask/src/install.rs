@@ -1,7 +1,7 @@
 //! What the tests and lints need beyond a Rust toolchain and a C compiler.
 
 use crate::sh::{cargo, root, sh};
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use std::path::{Path, PathBuf};
 
 const CARGO_DENY: &str = "0.20.2";
@@ -76,18 +76,7 @@ pub(crate) fn proxies() -> Result<Proxies> {
     let folder = root().join("target/debian");
     let unpacked = Proxies::below(&folder);
     if !unpacked.are_there() {
-        let packages = Proxies::PACKAGES.join(" ");
-        if !sh("sh", &["-c", "command -v apt-get && command -v dpkg-deb"]).succeeds() {
-            bail!("please install: {packages}");
-        }
-        std::fs::create_dir_all(&folder)?;
-        let download = format!("apt-get download -qq {packages}");
-        let line = format!(
-            "rm -f *.deb && {{ {download} || {{ {}apt-get update -qq && {download}; }}; }} && \
-             for package in *.deb; do dpkg-deb -x \"$package\" . || exit; done",
-            sudo()
-        );
-        sh("sh", &["-c", &line]).dir("target/debian").run()?;
+        unpack(&Proxies::PACKAGES)?;
     }
     if !sh(&unpacked.nginx.to_string_lossy(), &["-v"]).succeeds() {
         bail!(
@@ -97,6 +86,55 @@ pub(crate) fn proxies() -> Result<Proxies> {
         );
     }
     Ok(unpacked)
+}
+
+/// PostgreSQL, Redis, HAProxy and nginx for `reseal-test-servers`, which looks in the same places. What is
+/// missing is unpacked and not installed, since installing would start services.
+pub(crate) fn servers() -> Result<()> {
+    let wanted = [
+        ("postgres", "postgresql"),
+        ("redis-server", "redis-server"),
+        ("haproxy", "haproxy"),
+        ("nginx", "nginx"),
+    ];
+    let missing: Vec<&str> =
+        wanted.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() { Ok(()) } else { unpack(&missing) }
+}
+
+/// Whether a program is installed, or unpacked under `target/debian`.
+fn is_there(program: &str) -> bool {
+    let unpacked = root().join("target/debian");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    for top in [Path::new("/"), &unpacked] {
+        folders.extend(["usr/sbin", "usr/bin"].map(|folder| top.join(folder)));
+        let versions = std::fs::read_dir(top.join("usr/lib/postgresql")).into_iter().flatten();
+        folders.extend(versions.filter_map(Result::ok).map(|version| version.path().join("bin")));
+    }
+    folders.iter().any(|folder| folder.join(program).is_file())
+}
+
+/// Unpacks Debian packages under `target/debian`, with what they depend on and this machine lacks.
+fn unpack(packages: &[&str]) -> Result<()> {
+    let packages = packages.join(" ");
+    if !sh("sh", &["-c", "command -v apt-get && command -v dpkg-deb"]).succeeds() {
+        bail!("please install: {packages}");
+    }
+    std::fs::create_dir_all(root().join("target/debian"))?;
+    // What is installed already needs no unpacking, save what was asked for by name.
+    let download = format!(
+        "plan=$(apt-get install -s -qq --no-install-recommends {packages}) && \
+         lacking=$(echo \"$plan\" | sed -n 's/^Inst \\([^ ]*\\).*/\\1/p') && \
+         apt-get download -qq $(printf '%s\\n' {packages} $lacking | sort -u)"
+    );
+    let line = format!(
+        "rm -f *.deb && {{ {{ {download}; }} || {{ {}apt-get update -qq && {download}; }}; }} && \
+         for package in *.deb; do dpkg-deb -x \"$package\" . || exit; done",
+        sudo()
+    );
+    let unpacked = sh("sh", &["-c", &line]).dir("target/debian").run();
+    unpacked.with_context(|| format!("please install: {packages}"))
 }
 
 /// Another issuer: the packages of `tests/issuers`.

@@ -20,7 +20,8 @@ cargo xtask COMMAND
   bench [ARGS]    CPU time per operation of this build; `cargo xtask bench --help`
 
 Each installs what it needs beyond a Rust toolchain and a C compiler: Debian packages, npm
-packages in node_modules folders, Python packages, nginx and Caddy under target/.";
+packages in node_modules folders, Python packages; PostgreSQL, Redis, HAProxy, nginx and Caddy
+unpacked under target/ unless they are installed.";
 
 fn main() -> ExitCode {
     match run() {

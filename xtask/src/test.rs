@@ -74,6 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Unit, property, conformance, model and end-to-end tests.
 fn rust(options: &Options, tally: &mut Tally) -> Result<()> {
+    install::servers()?;
     let args = ["test", "--workspace", "--all-features", "--locked", "--no-fail-fast"];
     let mut command = cargo(&args);
     if options.long {

@@ -12,9 +12,13 @@ mod port;
 mod postgres;
 mod process;
 mod program;
+mod proxy;
+mod redis;
 mod wait;
 
 pub use link::Link;
 pub use port::Port;
 pub use postgres::{Database, PgOptions, Postgres};
+pub use proxy::{HaProxy, Nginx};
+pub use redis::{Answer, Redis, RedisCluster, RedisOptions};
 pub use wait::{PATIENCE, until};

@@ -25,7 +25,7 @@ impl Program {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let unpacked = unpacked();
         let folders = std::env::split_paths(&path)
-            .chain(["/usr/sbin", "/usr/local/sbin", "/usr/bin"].map(PathBuf::from))
+            .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
             .chain(["usr/sbin", "usr/bin"].map(|folder| unpacked.join(folder)));
         let found = folders.map(|folder| folder.join(name)).find(|path| path.is_file());
         Self::at(found.unwrap_or_else(|| panic!("please install: {package} ({name} is missing)")))

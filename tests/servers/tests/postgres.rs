@@ -1,6 +1,6 @@
 //! PostgreSQL: databases, a crash, a pause, a failover, and nothing left behind.
 
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a failed unwrap is a failed test; one prints")]
 
 use reseal_test_servers::{PgOptions, Postgres, until};
 use std::io::{BufRead as _, BufReader};
