@@ -1,4 +1,4 @@
-//! The data folder that a command works on, by its configuration.
+//! The store that a command works on, by its configuration.
 
 use crate::output::note;
 use anyhow::{Context as _, ensure};
@@ -13,13 +13,11 @@ use reseal_server::master::MasterKey;
 use reseal_server::password::{Hasher, Password, PasswordPolicy};
 use reseal_server::random::Random;
 use reseal_server::{dev, start};
-use reseal_store::Store as _;
-use reseal_store::sqlite::{Access, OpenError, SqliteStore};
+use reseal_store::{Access, AnyStore, OpenError, Store as _, StoreUrl};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
-/// Which data folder.
+/// Which store.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct FolderArgs {
     /// Configuration file; without it reseal.toml in the working folder, if there is one
@@ -28,6 +26,10 @@ pub(crate) struct FolderArgs {
     /// Data folder; beats the configuration file's `store.data`
     #[arg(long, value_name = "DIR", env = "RESEAL_DATA")]
     pub(crate) data: Option<PathBuf>,
+    /// Address of the store (postgres://USER@HOST/DATABASE, sqlite:DIR); beats `store.url`. Give one with a
+    /// password in the environment only: others can see a command line
+    #[arg(long, value_name = "URL", env = "RESEAL_STORE_URL", hide_env_values = true)]
+    pub(crate) store: Option<StoreUrl>,
 }
 
 /// The file that is read when none is named.
@@ -40,16 +42,26 @@ impl FolderArgs {
         self.config.as_deref().or_else(|| default.exists().then_some(default))
     }
 
-    /// The configuration with the data folder that the command line names.
+    /// The configuration with the store that the command line names.
     pub(crate) fn load(&self) -> anyhow::Result<Config> {
         let mut config = match self.config_file() {
             Some(file) => Config::load(file)?,
             None => Config::default(),
         };
+        self.apply(&mut config);
+        Ok(config)
+    }
+
+    /// What the command line names beats the file.
+    pub(crate) fn apply(&self, config: &mut Config) {
         if let Some(data) = &self.data {
             config.store.data.clone_from(data);
         }
-        Ok(config)
+        if let Some(url) = &self.store {
+            // Without a server of its own, a folder is SQLite's, whatever the file says.
+            config.store.url = None;
+            config.store.set_url(url.clone());
+        }
     }
 
     /// Opens the folder for reading.
@@ -59,33 +71,35 @@ impl FolderArgs {
 
     /// Opens the folder for changes, which must be there already.
     pub(crate) async fn open_existing(&self) -> anyhow::Result<Folder> {
-        self.check_is_there()?;
+        self.check_is_there().await?;
         self.open(Access::Tool).await
     }
 
     /// Opens the folder for changes; makes it if it is not there, so that users and clients can be set
     /// up before the first start.
     pub(crate) async fn open_or_create(&self) -> anyhow::Result<Folder> {
-        if self.check_is_there().is_err() {
-            let data = self.load()?.store.data;
-            note(format_args!("making the data folder {}", data.display()));
+        if self.check_is_there().await.is_err() {
+            let store = self.load()?.store;
+            let what = if store.url.is_some() { "setting up the database" } else { "making the data folder" };
+            note(format_args!("{what} {}", store.place()));
         }
         self.open(Access::Tool).await
     }
 
     /// Opens the folder for changes while no server runs on it.
     pub(crate) async fn open_alone(&self) -> anyhow::Result<Folder> {
-        self.check_is_there()?;
+        self.check_is_there().await?;
         self.open(Access::Serve).await
     }
 
     /// A command that changes something opens, and would make, whatever is named; a mistyped name should
     /// not leave a folder behind.
-    fn check_is_there(&self) -> anyhow::Result<()> {
+    async fn check_is_there(&self) -> anyhow::Result<()> {
         let config = self.load()?;
-        match start::open_store(&config, &Random::new(), Access::ReadOnly) {
+        match start::open_store(&config, &Random::new(), Access::ReadOnly).await {
             Err(error @ OpenError::Missing(_)) => Err(anyhow::Error::new(error)
                 .context("no data folder (name it with --data DIR or --config FILE)")),
+            Err(error @ OpenError::Empty(_)) => Err(error.into()),
             _ => Ok(()),
         }
     }
@@ -94,21 +108,21 @@ impl FolderArgs {
         let config = self.load()?;
         let policies = config.policies()?;
         let random = Random::new();
-        let store = start::open_store(&config, &random, access)?;
-        let longest_access_ttl = start::longest_access_ttl(&*store, &policies).await?;
+        let store = start::open_store(&config, &random, access).await?;
+        let longest_access_ttl = start::longest_access_ttl(&store, &policies).await?;
         let clock = Clock::system();
         // A folder of development mode has a time of its own.
-        if let Some(offset) = dev::clock_offset(&*store).await? {
+        if let Some(offset) = dev::clock_offset(&store).await? {
             clock.advance(offset);
         }
         Ok(Folder { config, store, policies, random, clock, longest_access_ttl })
     }
 }
 
-/// An open data folder.
+/// An open store.
 pub(crate) struct Folder {
     pub(crate) config: Config,
-    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) store: AnyStore,
     pub(crate) policies: Policies,
     pub(crate) random: Random,
     clock: Clock,
@@ -125,7 +139,7 @@ impl Folder {
     pub(crate) fn manage(&self) -> Manage<'_> {
         let now = self.now();
         Manage {
-            store: &*self.store,
+            store: &self.store,
             random: &self.random,
             now,
             event_until: event::event_until(now, self.longest_access_ttl),
@@ -158,13 +172,13 @@ impl Folder {
     /// All keys, for looking only.
     pub(crate) async fn key_set(&self, now: Timestamp) -> anyhow::Result<KeySet> {
         let master = self.master_key().await?;
-        Ok(KeySet::read(&*self.store, &master, now).await?)
+        Ok(KeySet::read(&self.store, &master, now).await?)
     }
 
     /// The keys, for changing them.
     pub(crate) async fn keys(&self, now: Timestamp) -> anyhow::Result<Keys> {
         let master = self.master_key().await?;
-        Ok(Keys::open(&*self.store, master, self.key_schedule(), &self.random, now).await?)
+        Ok(Keys::open(&self.store, master, self.key_schedule(), &self.random, now).await?)
     }
 
     /// The master key that opens the keys, once there are any.
@@ -192,7 +206,7 @@ impl Folder {
         let master = MasterKey::load_or_create(&start::master_key_file(&self.config), &self.random)?;
         let Manage { now, event_until, .. } = self.manage();
         let at = (now, event_until);
-        Ok(keys::reset(&*self.store, (&master, &self.random), &self.key_schedule(), at).await?)
+        Ok(keys::reset(&self.store, (&master, &self.random), &self.key_schedule(), at).await?)
     }
 
     fn key_schedule(&self) -> KeySchedule {

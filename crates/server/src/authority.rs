@@ -106,7 +106,7 @@ impl Authority {
 
     /// What the store may do to acknowledged writes.
     pub const fn on_rollback(&self) -> OnRollback {
-        OnRollback::Theft
+        self.config.store.on_rollback()
     }
 
     /// The client, if it is registered and enabled.

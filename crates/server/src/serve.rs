@@ -6,7 +6,7 @@ use crate::dev::{self, Dev};
 use crate::random::Random;
 use crate::start::{self, StartError};
 use crate::{jobs, listen, router};
-use reseal_store::sqlite::Access;
+use reseal_store::Access;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,20 +47,27 @@ pub async fn serve(
         return Err(StartError::NoIssuer);
     }
     let (random, clock) = (Random::new(), Clock::system());
-    let store = start::open_store(&config, &random, Access::Serve)?;
+    tokio::pin!(stop);
+    let store = match start::open_store(&config, &random, Access::Serve).await {
+        Err(error) if error.is_away() => tokio::select! {
+            store = start::await_store(&config, &random, error) => store?,
+            () = &mut stop => return Ok(()),
+        },
+        opened => opened?,
+    };
     listen::raise_file_limit(config.server.max_connections);
     let (listener, address) = bind(address).await?;
     let mut text = format!("listening on http://{address}\n");
     let dev = if dev {
         config.issuer = Some(format!("http://{address}"));
-        let parts = dev::Parts { config: &config, store: &*store, clock: &clock, random: &random };
+        let parts = dev::Parts { config: &config, store: &store, clock: &clock, random: &random };
         let dev = Dev::prepare(parts).await?;
         text = dev::start_up_text(&dev.file, &config.store.data);
         Some(dev)
     } else {
         None
     };
-    let app = start::open(config, Arc::clone(&store) as _, clock, dev).await?;
+    let app = start::open(config, store.shared(), clock, dev).await?;
     let router = router::router(&app);
     tracing::info!(%address, issuer = %app.issuer, version = env!("CARGO_PKG_VERSION"), "listening");
     started(&Started { address, text });
@@ -74,15 +81,8 @@ pub async fn serve(
         tracing::error!(%error, "the jobs did not stop in order");
     }
     drop(app);
-    // What was accepted is on disk before the process ends. Dropped whole, the store folds its log away;
-    // a request that outlived its time may still hold it.
-    let close = move || match Arc::try_unwrap(store) {
-        Ok(store) => drop(store),
-        Err(held) => held.close(),
-    };
-    if let Err(error) = tokio::task::spawn_blocking(close).await {
-        tracing::error!(%error, "the store did not close in order");
-    }
+    // What was accepted is on disk before the process ends; a request that outlived its time may still hold it.
+    store.close().await;
     tracing::info!("stopped");
     Ok(())
 }

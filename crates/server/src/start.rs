@@ -14,13 +14,14 @@ use crate::sms::{self, TextMessages};
 use reseal_core::keys::KeySchedule;
 use reseal_core::policy::{Policies, PolicyError};
 use reseal_core::{PolicyName, Timestamp};
-use reseal_store::sqlite::{Access, OpenError, SqliteOptions, SqliteStore};
-use reseal_store::{Commit, Store, StoreError, Write};
+use reseal_store::{Access, AnyStore, Commit, OpenError, Secret, Store, StoreError, StoreOptions, Write};
+use std::io::Read as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Why the authority does not start. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -44,12 +45,21 @@ pub enum StartError {
         /// The policy.
         policy: PolicyName,
     },
-    /// The data folder belongs to the other mode.
-    #[error("{folder}: this data folder was made by `serve --dev`; its secrets lie in dev.json. Use another folder", folder = .0.display())]
-    DevelopmentFolder(PathBuf),
-    /// The data folder belongs to the other mode.
-    #[error("{folder}: this data folder is not one of `serve --dev`; development mode touches no other. Use --data", folder = .0.display())]
-    ProductionFolder(PathBuf),
+    /// The store belongs to the other mode.
+    #[error(
+        "{0}: this store was made by `serve --dev`, and its secrets lie in dev.json. Use another folder or database"
+    )]
+    DevelopmentStore(String),
+    /// The store belongs to the other mode.
+    #[error(
+        "{0}: this store is not one of `serve --dev`; development mode touches no other. Use --data or --store"
+    )]
+    ProductionStore(String),
+    /// A backup was put in place, and what must follow was not done.
+    #[error(
+        "{0}: a restore of this database was begun and not finished. Finish it: `reseal restore --after-database-restore`"
+    )]
+    UnfinishedRestore(String),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {}", advice(error))]
     Bind {
@@ -120,15 +130,66 @@ fn advice(error: &std::io::Error) -> String {
 pub(crate) const MODE: &str = "mode";
 const HIGH_WATER: &str = "access_ttl_high_water";
 
-/// Opens the store of the configuration for serving: alone on its folder.
-pub fn open_store(config: &Config, random: &Random, access: Access) -> Result<Arc<SqliteStore>, OpenError> {
-    let options = SqliteOptions {
-        access,
-        queue: config.store.queue,
-        timeout: config.store.timeout.0,
-        epoch: random.bytes(),
+/// Opens the store of the configuration.
+pub async fn open_store(config: &Config, random: &Random, access: Access) -> Result<AnyStore, OpenError> {
+    AnyStore::open(store_options(config, random, access)?).await
+}
+
+/// How long a server that starts waits for a database that is not there yet.
+const STORE_WAIT: Duration = Duration::from_secs(60);
+
+/// As [`open_store`], for serving, once it has failed with `away`: tries again for a minute at most.
+pub async fn await_store(
+    config: &Config,
+    random: &Random,
+    mut away: OpenError,
+) -> Result<AnyStore, OpenError> {
+    let opening = async {
+        let mut pause = Duration::from_millis(250);
+        loop {
+            tracing::warn!(error = %away, "waiting for the store, for {} s at most", STORE_WAIT.as_secs());
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(Duration::from_secs(5));
+            match open_store(config, random, Access::Serve).await {
+                Err(error) if error.is_away() => away = error,
+                opened => return opened,
+            }
+        }
     };
-    SqliteStore::open(&config.store.data, options).map(Arc::new)
+    let in_time = tokio::time::timeout(STORE_WAIT, opening).await;
+    in_time.unwrap_or_else(|_| Err(away))
+}
+
+/// How the configuration wants its store to be opened.
+pub fn store_options(config: &Config, random: &Random, access: Access) -> Result<StoreOptions, OpenError> {
+    let store = &config.store;
+    Ok(StoreOptions {
+        data: store.data.clone(),
+        url: store.url.clone(),
+        password: store.url.as_ref().and(store.password_file.as_deref()).map(read_password).transpose()?,
+        connections: store.connections,
+        access,
+        queue: store.queue,
+        timeout: store.timeout.0,
+        epoch: random.bytes(),
+    })
+}
+
+/// No password is longer.
+const MAX_PASSWORD: u64 = 4096;
+
+/// The password in a file, without the end of its line.
+fn read_password(path: &Path) -> Result<Secret, OpenError> {
+    let failed = |error| OpenError::Io { path: path.to_owned(), error };
+    let mut text = Zeroizing::new(String::with_capacity(256));
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(MAX_PASSWORD + 1).read_to_string(&mut text).map_err(failed)?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.is_empty() || text.len() as u64 > MAX_PASSWORD {
+        let what = format!("a password has 1 to {MAX_PASSWORD} bytes");
+        return Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidData, what)));
+    }
+    Ok(Secret::from(password.to_owned()))
 }
 
 /// Opens an authority over the store. `dev` has been prepared by [`Dev::prepare`] in development mode.
@@ -206,11 +267,27 @@ pub fn key_schedule(config: &Config, policies: &Policies, longest_access_ttl: Du
     }
 }
 
+/// Makes the folder for secrets if it is missing, for its owner only.
+pub(crate) fn make_folder(path: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let mut builder = std::fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(path);
+    made.map_err(|error| StartError::File { path: path.to_owned(), error })
+}
+
 /// The master key; a store without keys gets a new one if there is none.
 async fn master_key(store: &dyn Store, config: &Config, random: &Random) -> Result<MasterKey, StartError> {
     let file = master_key_file(config);
-    let is_first = store.keys().await?.is_empty();
-    Ok(if is_first { MasterKey::load_or_create(&file, random)? } else { MasterKey::load(&file)? })
+    if !store.keys().await?.is_empty() {
+        return Ok(MasterKey::load(&file)?);
+    }
+    match MasterKey::load(&file) {
+        Err(MasterKeyError::Missing(_)) => {}
+        loaded => return Ok(loaded?),
+    }
+    // With a database server, nothing else has made the data folder.
+    make_folder(&config.store.data)?;
+    Ok(MasterKey::load_or_create(&file, random)?)
 }
 
 /// Text messages that one user or one number gets in a day.
@@ -222,8 +299,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) async fn check_mode(store: &dyn Store, config: &Config, dev: bool) -> Result<(), StartError> {
     let wanted: &[u8] = if dev { b"dev" } else { b"production" };
     let other = || {
-        let folder = config.store.data.clone();
-        if dev { StartError::ProductionFolder(folder) } else { StartError::DevelopmentFolder(folder) }
+        let place = config.store.place();
+        if dev { StartError::ProductionStore(place) } else { StartError::DevelopmentStore(place) }
     };
     match store.meta(MODE).await? {
         Some(mode) if mode == wanted => Ok(()),

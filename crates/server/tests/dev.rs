@@ -6,8 +6,8 @@ use reseal_server::config::Config;
 use reseal_server::random::Random;
 use reseal_server::serve::{self, Options};
 use reseal_server::start::{self, StartError};
+use reseal_store::Access;
 use reseal_store::Store as _;
-use reseal_store::sqlite::Access;
 use serde_json::{Value, json};
 use std::path::Path;
 use tokio::sync::oneshot;
@@ -228,13 +228,13 @@ async fn the_two_modes_refuse_each_others_folders() {
     let mut plain = config(folder.path());
     plain.issuer = Some("http://localhost:4000".to_owned());
     let refused = serve::serve(Options { config: plain.clone(), dev: false }, async {}, |_| {}).await;
-    assert!(matches!(refused, Err(StartError::DevelopmentFolder(_))), "{refused:?}");
+    assert!(matches!(refused, Err(StartError::DevelopmentStore(_))), "{refused:?}");
 
     let folder = tempfile::tempdir().unwrap();
     plain.store.data = folder.path().to_owned();
     serve::serve(Options { config: plain, dev: false }, async {}, |_| {}).await.unwrap();
     let refused = serve::serve(Options { config: config(folder.path()), dev: true }, async {}, |_| {}).await;
-    assert!(matches!(refused, Err(StartError::ProductionFolder(_))), "{refused:?}");
+    assert!(matches!(refused, Err(StartError::ProductionStore(_))), "{refused:?}");
     assert!(!folder.path().join("dev.json").exists());
 }
 
@@ -242,12 +242,12 @@ async fn the_two_modes_refuse_each_others_folders() {
 async fn a_folder_that_commands_set_up_is_no_development_folder() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
-    let store = start::open_store(&config, &Random::new(), Access::Serve).unwrap();
+    let store = start::open_store(&config, &Random::new(), Access::Serve).await.unwrap();
     let policies = config.policies().unwrap();
     let random = Random::new();
     let now = reseal_server::clock::Clock::system().now();
     let manage = reseal_server::manage::Manage {
-        store: &*store,
+        store: &store,
         random: &random,
         now,
         event_until: now,
@@ -255,11 +255,10 @@ async fn a_folder_that_commands_set_up_is_no_development_folder() {
     };
     let user = reseal_server::manage::users::NewUser { username: "real".to_owned(), ..Default::default() };
     manage.create_user(user).await.unwrap();
-    store.close();
-    drop(store);
+    store.close().await;
     let refused = serve::serve(Options { config: config.clone(), dev: true }, async {}, |_| {}).await;
-    assert!(matches!(refused, Err(StartError::ProductionFolder(_))), "{refused:?}");
-    let store = start::open_store(&config, &Random::new(), Access::Serve).unwrap();
+    assert!(matches!(refused, Err(StartError::ProductionStore(_))), "{refused:?}");
+    let store = start::open_store(&config, &Random::new(), Access::Serve).await.unwrap();
     assert_eq!(store.clients(None, 10).await.unwrap().len(), 0, "nothing was written");
 }
 

@@ -13,7 +13,7 @@ use reseal_server::manage::Manage;
 use reseal_server::manage::clients::ClientPatch;
 use reseal_server::random::Random;
 use reseal_server::{jobs, start};
-use reseal_store::sqlite::Access;
+use reseal_store::Access;
 use std::sync::Arc;
 use support::{START, TestAuthority};
 use tokio::sync::watch;
@@ -31,7 +31,7 @@ async fn reopen(config: &Config, max_ttl: &str, now: Timestamp) -> App {
         lost_response: None,
     };
     config.policies.insert("app".parse().unwrap(), app);
-    let store = start::open_store(&config, &Random::new(), Access::Tool).unwrap();
+    let store = start::open_store(&config, &Random::new(), Access::Tool).await.unwrap().shared();
     start::open(config, store, Clock::manual(now), None).await.unwrap()
 }
 
@@ -76,7 +76,7 @@ async fn changes_by_a_command_on_the_live_folder_are_seen() {
     authority.login("sliding", "alice").await;
 
     let config = &authority.app.config;
-    let command = start::open_store(config, &Random::new(), Access::Tool).unwrap();
+    let command = start::open_store(config, &Random::new(), Access::Tool).await.unwrap().shared();
     let (random, policies) = (Random::new(), config.policies().unwrap());
     let manage =
         Manage { store: &*command, random: &random, now: START, event_until: START, policies: &policies };

@@ -15,9 +15,11 @@ use std::path::PathBuf;
         The copy is the state of one moment, on disk and checked when the command ends. The master key is \
         not in it: keep master.key (or what RESEAL_MASTER_KEY holds) in another safe place. Without it the \
         copy's keys cannot be opened.\n\n\
-        To restore, stop the authority, remove reseal.db-wal and reseal.db-shm from the data folder, put the \
-        copy into it as reseal.db, and start. Sessions that ended since the backup live again then: \
-        `reseal sessions end --all`, before the start, ends everybody's.",
+        `reseal restore FILE` puts it back, and sees to it that nothing that ended since lives again: never copy \
+        it into a data folder by hand.\n\n\
+        A PostgreSQL database is backed up with PostgreSQL's own tools (pg_dump, pg_basebackup with an archive of \
+        its log); after it was restored with them, run `reseal restore --after-database-restore` before the first \
+        authority starts.",
     after_help = "\
 Examples:
   reseal backup /backups/reseal-$(date +%F).db
@@ -33,11 +35,24 @@ pub(crate) struct BackupArgs {
     json: bool,
 }
 
+/// What to do instead with a database server.
+const OTHER_TOOLS: &str = "this store is backed up with PostgreSQL's own tools, while authorities run: `pg_dump \
+    --format=custom`, or `pg_basebackup` with an archive of its log for any moment. After it was restored with them, \
+    run `reseal restore --after-database-restore` before the first authority starts: it ends sessions, and tells \
+    verifiers to start over (a restored database has its old feed epoch). Keep the master key in another safe place; \
+    hot sessions in Redis need no backup";
+
 pub(crate) async fn run(args: BackupArgs) -> anyhow::Result<()> {
+    // Before anything is opened: the advice holds for a database that is away, too.
+    let place = args.folder.load()?.store;
+    if place.url.is_some() {
+        bail!("{}: {OTHER_TOOLS}", place.place());
+    }
     let folder = args.folder.open_read_only().await?;
+    let store = folder.store.as_sqlite().context("this is no data folder")?;
     {
         let progress = Progress::new();
-        folder.store.backup(&args.file, &mut |at| {
+        store.backup(&args.file, &mut |at| {
             let percent = at.copied.saturating_mul(100).checked_div(at.pages).unwrap_or(100);
             progress.show(format_args!("{percent} % of {} pages", words::grouped(at.pages)));
         })?;

@@ -65,7 +65,7 @@ pub(crate) fn run(args: &InitArgs) -> anyhow::Result<()> {
 mod tests {
     use super::*;
     use reseal_core::policy::built_in;
-    use reseal_server::config::Config;
+    use reseal_server::config::{Config, RedisConfig};
     use serde_json::Value;
     use std::path::Path;
 
@@ -76,7 +76,7 @@ mod tests {
     /// The template with every key in force.
     fn uncommented() -> String {
         let is_setting = |line: &str| {
-            line.starts_with('[')
+            (line.starts_with('[') && line.ends_with(']'))
                 || line
                     .split_once(" = ")
                     .is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
@@ -100,8 +100,19 @@ mod tests {
             serde_json::to_value(parse(&uncommented().replace("kind = \"none\"", "kind = \"http\"")))
                 .unwrap();
         let default = serde_json::to_value(Config::default()).unwrap();
-        for (table, key) in [("keys", "master_key_file"), ("users", "breached_passwords_file")] {
+        for (table, key) in [
+            ("keys", "master_key_file"),
+            ("users", "breached_passwords_file"),
+            ("store", "url"),
+            ("store", "password_file"),
+        ] {
             assert!(written[table][key].take().is_string(), "{table}.{key} is shown");
+        }
+        let redis = written["store"]["redis"].take();
+        let minimal: RedisConfig = toml::from_str("urls = ['redis://a', 'redis://b']").unwrap();
+        for (key, default) in serde_json::to_value(minimal).unwrap().as_object().unwrap() {
+            assert!(default.is_null() || key == "urls" || redis[key] == *default, "store.redis.{key}");
+            assert!(!redis[key].is_null(), "store.redis.{key} is shown");
         }
         for table in ["server", "store", "keys", "users", "login"] {
             assert_eq!(written[table], default[table], "[{table}]");

@@ -104,8 +104,8 @@ async fn rotate(args: ListArgs) -> anyhow::Result<()> {
     let folder = args.folder.open_existing().await?;
     let now = folder.now();
     let keys = folder.keys(now).await?;
-    let algorithms = jobs::algorithms(&*folder.store).await?;
-    keys.rotate(&*folder.store, &folder.random, &algorithms, (now, true)).await?;
+    let algorithms = jobs::algorithms(&folder.store).await?;
+    keys.rotate(&folder.store, &folder.random, &algorithms, (now, true)).await?;
     list(&folder, args.json).await
 }
 
@@ -120,7 +120,7 @@ async fn withdraw(args: WithdrawArgs) -> anyhow::Result<()> {
     confirm("Every token signed with this key becomes void.", args.yes)?;
     let keys = folder.keys(now).await?;
     let until = folder.manage().event_until;
-    if !keys.withdraw(&*folder.store, &folder.random, &args.kid, (now, until)).await? {
+    if !keys.withdraw(&folder.store, &folder.random, &args.kid, (now, until)).await? {
         bail!("the key {:?} is gone meanwhile", args.kid);
     }
     list(&folder, args.json).await

@@ -44,7 +44,7 @@ pub(crate) async fn run(command: PoliciesCommand) -> anyhow::Result<()> {
     let PoliciesCommand::Check(args) = command;
     let config = args.folder.load()?;
     let policies = config.policies()?;
-    let (sessions, missing) = if config.store.data.exists() {
+    let (sessions, missing) = if config.store.url.is_some() || config.store.data.exists() {
         let folder = args.folder.open_read_only().await?;
         (Some(count(&folder).await?), folder.clients_without_policy().await?)
     } else {

@@ -52,9 +52,7 @@ impl ServeArgs {
             (true, None) => Config::default(),
             _ => self.folder.load()?,
         };
-        if let Some(data) = &self.folder.data {
-            config.store.data.clone_from(data);
-        }
+        self.folder.apply(&mut config);
         if let Some(listen) = self.listen {
             config.server.listen = listen;
         }

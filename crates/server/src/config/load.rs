@@ -79,9 +79,12 @@ impl Config {
         };
         let parse_error =
             |e: toml::de::Error| invalid(e.span().map_or(0, |s| s.start), e.message().to_owned());
-        let config: Self = toml::from_str(text).map_err(parse_error)?;
+        let mut config: Self = toml::from_str(text).map_err(parse_error)?;
         let spans: Spans = toml::from_str(text).map_err(parse_error)?;
         config.check().map_err(|fault| invalid(spans.find(&fault), fault.to_string()))?;
+        if let Some(url) = config.store.url.take() {
+            config.store.set_url(url);
+        }
         Ok(config)
     }
 
@@ -140,6 +143,7 @@ impl Config {
         if self.telemetry.sample.is_some_and(|sample| !(0.0..=1.0).contains(&sample)) {
             return Err(Fault::new("telemetry", "sample", "must lie between 0 and 1"));
         }
+        self.store.check().map_err(|(key, reason)| Fault::new("store", key, reason))?;
         self.gateway.check().map_err(|(key, reason)| Fault::new("gateway", key, reason))?;
         for name in &self.users.user_writable {
             let known = name == "name" || name == "email" || name.starts_with("attributes.");
@@ -254,6 +258,28 @@ mod tests {
         assert!(error("[gateway]\ntoken_cache_bytes = 1").starts_with("reseal.toml:2: gateway.token_cache"));
         assert!(error("[gateway]\nclient_id = 'a b'").starts_with("reseal.toml:2: "));
         assert!(error("[login]\nburst = 0").starts_with("reseal.toml:2: "));
+        assert!(error("[store]\nconnections = 0").starts_with("reseal.toml:2: store.connections: "));
+        assert!(error("[store]\nurl = 'redis://h'").starts_with("reseal.toml:2: store.url: "));
+        assert!(error("[store]\nurl = 'mysql://h'").starts_with("reseal.toml:2: "));
+        for redis in ["urls = []", "urls = ['postgres://h']", "urls = ['redis://h']\nconnections = 0"] {
+            let told = error(&format!("\n[store.redis]\n{redis}"));
+            assert!(told.starts_with("reseal.toml:2: store.redis: "), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_an_address_that_is_refused_is_not_told() {
+        for url in ["postgres://u:hunter2@h o/d", "psql://u:hunter2@h/d", "postgres://u:hun/ter2@h/d"] {
+            let told = error(&format!("[store]\nurl = '{url}'"));
+            assert!(told.starts_with("reseal.toml:2: ") && !told.contains("ter2"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_folder_may_be_named_as_an_address() {
+        let config =
+            Config::parse("[store]\nurl = 'sqlite:/var/lib/reseal'", Path::new("reseal.toml")).unwrap();
+        assert_eq!((config.store.data, config.store.url), ("/var/lib/reseal".into(), None));
     }
 
     #[test]

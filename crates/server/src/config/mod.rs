@@ -4,9 +4,11 @@
 
 mod gateway;
 mod load;
+mod store;
 
 pub use gateway::GatewayConfig;
 pub use load::ConfigError;
+pub use store::{RedisConfig, RollbackRule, StoreConfig};
 
 use crate::limits::LoginLimits;
 use crate::sms::SmsConfig;
@@ -71,20 +73,6 @@ pub struct ServerConfig {
     pub metrics: bool,
     /// Allow plain HTTP cookies without `__Host-` and `Secure`, on loopback only.
     pub insecure_cookies: bool,
-}
-
-/// Where things are kept.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct StoreConfig {
-    /// The data folder: database, master key, lock.
-    pub data: PathBuf,
-    /// Most writes that may wait.
-    pub queue: usize,
-    /// Longest wait for an answer of the store.
-    pub timeout: Ttl,
-    /// How long ended sessions stay, with their reason and timeline.
-    pub keep_ended: Ttl,
 }
 
 /// Signing and ring keys.
@@ -157,17 +145,6 @@ impl Default for ServerConfig {
             access_log: false,
             metrics: true,
             insecure_cookies: false,
-        }
-    }
-}
-
-impl Default for StoreConfig {
-    fn default() -> Self {
-        Self {
-            data: PathBuf::from("reseal-data"),
-            queue: 4096,
-            timeout: secs(5),
-            keep_ended: secs(30 * 86_400),
         }
     }
 }

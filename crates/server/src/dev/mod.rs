@@ -58,8 +58,8 @@ impl std::fmt::Debug for Parts<'_> {
 }
 
 impl Dev {
-    /// Marks the folder, moves the clock to where it was, makes the user and the clients that are missing,
-    /// and writes `dev.json`. A folder of the other mode is refused before anything is written.
+    /// Marks the store, moves the clock to where it was, makes the user and the clients that are missing,
+    /// and writes `dev.json`. A store of the other mode is refused before anything is written.
     pub async fn prepare(parts: Parts<'_>) -> Result<Arc<Self>, StartError> {
         let Parts { config, store, clock, .. } = parts;
         start::check_mode(store, config, true).await?;
@@ -67,6 +67,8 @@ impl Dev {
             clock.advance(offset);
         }
         let issuer = config.issuer.as_deref().ok_or(StartError::NoIssuer)?;
+        // With a database server, nothing else has made it.
+        start::make_folder(&config.store.data)?;
         let known = DevFile::read(&config.store.data)?;
         let file = seed::seed(parts, known, issuer).await?;
         file.write(&config.store.data)?;

@@ -7,7 +7,7 @@ use reseal_server::manage::Manage;
 use reseal_server::manage::clients::ClientPatch;
 use reseal_server::random::Random;
 use reseal_server::start::open_store;
-use reseal_store::sqlite::Access;
+use reseal_store::Access;
 use serde_json::{Value, json};
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn a_secret_that_is_renewed_or_a_key_that_is_withdrawn_ends_what_was_opene
 async fn a_client_that_a_command_disables_or_narrows_loses_its_stream() {
     let authority = Running::start().await;
     let config = &authority.app.config;
-    let command = open_store(config, &Random::new(), Access::Tool).unwrap();
+    let command = open_store(config, &Random::new(), Access::Tool).await.unwrap().shared();
     let (random, policies) = (Random::new(), config.policies().unwrap());
     let service = SERVICE.parse().unwrap();
     for patch in [

@@ -10,7 +10,7 @@ use reseal_server::manage::Manage;
 use reseal_server::manage::clients::ClientPatch;
 use reseal_server::random::Random;
 use reseal_server::start::open_store;
-use reseal_store::sqlite::Access;
+use reseal_store::Access;
 use reseal_store::{Commit, Write};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -87,7 +87,7 @@ async fn what_a_command_changed_holds_here_when_a_reader_learns_of_it() {
     let authority = Running::start().await;
     authority.user("alice").await;
     let config = &authority.app.config;
-    let command = open_store(config, &Random::new(), Access::Tool).unwrap();
+    let command = open_store(config, &Random::new(), Access::Tool).await.unwrap().shared();
     let (random, policies) = (Random::new(), config.policies().unwrap());
     let now = authority.app.clock.now();
     let event_until = authority.app.event_until(now);

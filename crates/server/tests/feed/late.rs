@@ -8,7 +8,7 @@ use reseal_server::manage::Manage;
 use reseal_server::manage::clients::ClientPatch;
 use reseal_server::random::Random;
 use reseal_server::start::open_store;
-use reseal_store::sqlite::Access;
+use reseal_store::Access;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -21,7 +21,7 @@ async fn tokens_made_before_the_node_knew_are_stale_and_renew() {
 
     // A command reads its clock, and its commit takes a while; meanwhile somebody logs in.
     let config = &authority.app.config;
-    let command = open_store(config, &Random::new(), Access::Tool).unwrap();
+    let command = open_store(config, &Random::new(), Access::Tool).await.unwrap().shared();
     let (random, policies) = (Random::new(), config.policies().unwrap());
     let decided = authority.app.clock.now();
     authority.advance(3);

@@ -3,7 +3,7 @@
 use crate::common::{PATIENCE, Reading, Running, log, names};
 use reseal_server::random::Random;
 use reseal_server::start::open_store;
-use reseal_store::sqlite::Access;
+use reseal_store::Access;
 use std::sync::Arc;
 use tokio::time::timeout;
 
@@ -18,7 +18,7 @@ async fn readers_that_disconnect_at_random_miss_nothing_and_get_nothing_twice() 
     let authority = Arc::new(Running::start().await);
     let readers: Vec<_> = (0..READERS).map(|r| tokio::spawn(read_all(Arc::clone(&authority), r))).collect();
     // Half of the writers are this process, half another one on the folder.
-    let other = open_store(&authority.app.config, &Random::new(), Access::Tool).unwrap();
+    let other = open_store(&authority.app.config, &Random::new(), Access::Tool).await.unwrap().shared();
     let writers: Vec<_> = (0..WRITERS)
         .map(|w| {
             let (authority, other) = (Arc::clone(&authority), Arc::clone(&other));

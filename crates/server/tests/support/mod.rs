@@ -31,7 +31,7 @@ use reseal_server::manage::users::user_change;
 use reseal_server::password::Password;
 use reseal_server::random::Random;
 use reseal_server::sms::{SmsError, TextMessages};
-use reseal_store::sqlite::Access;
+use reseal_store::Access;
 use reseal_store::{Commit, Store, Write};
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -79,7 +79,8 @@ impl TestAuthority {
         let mut config = Config { issuer: Some(ISSUER.to_owned()), ..Config::default() };
         config.store.data = folder.path().to_owned();
         configure(&mut config);
-        let store = reseal_server::start::open_store(&config, &Random::new(), Access::Serve).unwrap();
+        let store =
+            reseal_server::start::open_store(&config, &Random::new(), Access::Serve).await.unwrap().shared();
         for (id, policy) in [
             ("sliding", "web"),
             ("fixed", "remember"),

@@ -121,7 +121,9 @@ fn check_what_serve_opens(config: &Config, findings: &mut Findings) {
 }
 
 async fn check_folder(folder: &Folder, quick: bool, findings: &mut Findings) -> anyhow::Result<()> {
-    records::check_database(folder, quick, findings);
+    if let Some(store) = folder.store.as_sqlite() {
+        records::check_file(store, quick, findings);
+    }
     records::check_clock(folder, findings).await?;
     records::check_policies(folder, findings).await?;
     keys::check(folder, findings).await

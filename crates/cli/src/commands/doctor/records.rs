@@ -6,13 +6,15 @@ use crate::words;
 use reseal_core::Timestamp;
 use reseal_core::policy::ended_by_change;
 use reseal_store::Store as _;
+use reseal_store::sqlite::SqliteStore;
 use std::time::Duration;
 
 /// A write-ahead log that grew beyond this is not being written back.
 const LOG_WARN: u64 = 256 << 20;
 
-pub(super) fn check_database(folder: &Folder, quick: bool, findings: &mut Findings) {
-    match folder.store.stats() {
+/// The embedded database.
+pub(super) fn check_file(store: &SqliteStore, quick: bool, findings: &mut Findings) {
+    match store.stats() {
         Ok(stats) => {
             findings.ok(
                 "database",
@@ -40,7 +42,7 @@ pub(super) fn check_database(folder: &Folder, quick: bool, findings: &mut Findin
     if quick {
         return;
     }
-    match folder.store.quick_check() {
+    match store.quick_check() {
         Ok(found) if found.is_empty() => findings.ok("integrity", "no damage found"),
         Ok(found) => findings.fail(
             "integrity",

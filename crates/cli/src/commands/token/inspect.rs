@@ -13,7 +13,7 @@ use reseal_core::Timestamp;
 use reseal_core::session::Status;
 use reseal_jose::{Jws, MAX_TOKEN_LEN};
 use reseal_server::clock::Clock;
-use reseal_store::Store as _;
+use reseal_store::{Store as _, StoreUrl};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use std::path::PathBuf;
 #[command(
     long_about = "Decodes a token and says in words why it is valid or not.\n\n\
         Without --jwks and --data nothing proves who made the token, and it says so. With --data (or \
-        --config) it is checked like the authority checks it: signature, session, user and client as \
+        --config, --store) it is checked like the authority checks it: signature, session, user and client as \
         they are now. Refresh tokens and session cookies are recognised too; only the authority's own \
         data folder can tell whether they are good.\n\n\
         Exit code 0 if it could be decoded, valid or not; to decide by a token use `reseal token verify`.",
@@ -37,7 +37,7 @@ pub(crate) struct InspectArgs {
     /// The token, or - for standard input
     token: OsString,
     /// File with a JSON Web Key Set or one JSON Web Key to check the signature with
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "config"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "config", "store"])]
     jwks: Option<PathBuf>,
     /// Configuration file of the authority to check with
     #[arg(long, value_name = "FILE")]
@@ -45,6 +45,9 @@ pub(crate) struct InspectArgs {
     /// Data folder of the authority to check with
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Address of the store of the authority to check with (a password belongs in `store.password_file`)
+    #[arg(long, value_name = "URL")]
+    store: Option<StoreUrl>,
     /// Decide as of this Unix second instead of now
     #[arg(long, value_name = "SECOND", allow_negative_numbers = true)]
     now: Option<i64>,
@@ -72,12 +75,13 @@ pub(super) struct Report {
 
 pub(super) async fn run(args: InspectArgs) -> anyhow::Result<()> {
     let token = input::token(&args.token, MAX_TOKEN_LEN)?;
-    let folder = match (&args.config, &args.data) {
-        (None, None) => None,
-        (config, data) => {
-            let folder = FolderArgs { config: config.clone(), data: data.clone() };
-            Some(folder.open_read_only().await?)
-        }
+    let named = args.config.is_some() || args.data.is_some() || args.store.is_some();
+    let folder = if named {
+        let store =
+            FolderArgs { config: args.config.clone(), data: args.data.clone(), store: args.store.clone() };
+        Some(store.open_read_only().await?)
+    } else {
+        None
     };
     let clock = folder.as_ref().map_or_else(|| Clock::system().now(), Folder::now);
     let now = args.now.map_or(clock, Timestamp::from_secs);
