@@ -15,6 +15,7 @@ mod commit;
 pub mod conformance;
 mod error;
 mod opening;
+pub mod redis;
 pub mod sqlite;
 mod url;
 

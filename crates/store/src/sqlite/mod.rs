@@ -11,6 +11,8 @@
 //! was answered survives a crash and a power failure. `rows` says how entities lie in the tables,
 //! `schema` which tables there are.
 
+#[cfg(any(test, feature = "conformance"))]
+mod backing;
 mod cache;
 mod fail;
 #[cfg(any(test, feature = "conformance"))]

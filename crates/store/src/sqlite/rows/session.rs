@@ -196,6 +196,40 @@ pub(in crate::sqlite) fn delete(conn: &Connection, n: i64) -> Result<()> {
     texts.release(conn)
 }
 
+/// What hot sessions are held against.
+#[cfg(any(test, feature = "conformance"))]
+pub(in crate::sqlite) fn head(conn: &Connection, id: SessionId) -> Result<Option<crate::redis::Head>> {
+    const HEAD: &str = "SELECT s.version, s.ended, u.id, u.version, u.created_at
+        FROM sessions s JOIN users u ON u.n = s.user WHERE s.id = ?1 AND u.version IS NOT NULL";
+    let mut statement = conn.prepare_cached(HEAD)?;
+    let mut rows = statement.query([id.as_bytes()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let mut c = Columns::of(row);
+    let (version, ended, user_id) = (c.take()?, c.take()?, c.user_id()?);
+    let edition = crate::redis::Edition { version: c.take()?, created_at: c.time()? };
+    Ok(Some(crate::redis::Head { version, ended, user_id, edition }))
+}
+
+/// What a sweep would take.
+#[cfg(any(test, feature = "conformance"))]
+pub(in crate::sqlite) fn outdated(
+    conn: &Connection,
+    caches: &mut Caches,
+    (before, limit): (Timestamp, usize),
+) -> Result<Vec<SessionRow>> {
+    const OUTDATED: &str = select!(
+        "WHERE s.sweep_day <= ?1 AND (s.sweep_day < ?1 OR coalesce(s.ended_at, s.idle_expires_at) < ?2)
+        ORDER BY s.sweep_day LIMIT ?3"
+    );
+    list(conn, caches, OUTDATED, params![day(before), before.millis(), sql_limit(limit)])
+}
+
+/// Deletes the row that lies there.
+#[cfg(any(test, feature = "conformance"))]
+pub(in crate::sqlite) fn remove(conn: &Connection, place: Place) -> Result<()> {
+    delete(conn, place.n)
+}
+
 /// The days that have passed when a row is outdated by its end or its deadline.
 pub(in crate::sqlite) fn day(at: Timestamp) -> i64 {
     at.millis().div_euclid(86_400_000)

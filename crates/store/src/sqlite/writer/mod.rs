@@ -2,6 +2,8 @@
 //! answers, so that one `fsync` serves all who wait.
 
 mod apply;
+#[cfg(any(test, feature = "conformance"))]
+mod backing;
 mod sweep;
 
 pub(super) use sweep::Sweep;
@@ -41,6 +43,10 @@ pub(super) enum Work {
     Check,
     #[cfg(any(test, feature = "conformance"))]
     Inject(crate::conformance::Fault),
+    #[cfg(any(test, feature = "conformance"))]
+    WriteBack(Vec<crate::redis::Renewed>),
+    #[cfg(any(test, feature = "conformance"))]
+    Remove(Vec<reseal_core::Session>),
 }
 
 /// What it answers.
@@ -290,6 +296,10 @@ impl Loop {
             Work::Check => Ok(Answer::Done),
             #[cfg(any(test, feature = "conformance"))]
             Work::Inject(_) => Ok(Answer::Done),
+            #[cfg(any(test, feature = "conformance"))]
+            Work::WriteBack(rows) => tx.write_back(rows).map(|()| Answer::Done),
+            #[cfg(any(test, feature = "conformance"))]
+            Work::Remove(sessions) => tx.remove(sessions).map(Answer::Ended),
         }
     }
 

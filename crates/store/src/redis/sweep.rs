@@ -1,0 +1,51 @@
+//! Sweeping: the backing store's deadlines are older than the truth, so Redis is asked before a session goes.
+
+use super::Inner;
+use super::backing::Backing;
+use crate::{StoreError, Swept};
+use reseal_core::{Session, Timestamp};
+
+/// How often a sweep looks for others when all that it found were in use.
+const LOOKS: usize = 16;
+/// Before any session's end.
+const LONG_AGO: Timestamp = Timestamp::from_secs(-100_000_000_000);
+
+impl<B: Backing> Inner<B> {
+    pub(super) async fn sweep(
+        &self,
+        now: Timestamp,
+        sessions_before: Timestamp,
+        limit: usize,
+    ) -> Result<Swept, StoreError> {
+        let sessions = self.sweep_sessions(sessions_before, limit).await?;
+        let rest = self.backing.sweep(now, LONG_AGO, limit).await?;
+        Ok(Swept { sessions, ..rest })
+    }
+
+    async fn sweep_sessions(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        for _ in 0..LOOKS {
+            let mut outdated = self.backing.outdated(before, limit).await?;
+            if outdated.is_empty() {
+                break;
+            }
+            // Those in use get their deadlines, and may be outdated by these.
+            let in_use = self.write_back_of(&outdated).await?;
+            outdated.retain(|session| !in_use.contains(&session.id));
+            let removed = self.backing.remove(&outdated).await?;
+            self.forget_swept(&outdated).await;
+            if removed > 0 {
+                return Ok(removed);
+            }
+        }
+        Ok(0)
+    }
+
+    async fn forget_swept(&self, sessions: &[Session]) {
+        let ids: Vec<_> = sessions.iter().map(|session| session.id).collect();
+        let forgetting = self.with_link(async |link| link.forget(&ids).await).await;
+        if let Err(error) = forgetting {
+            tracing::debug!(%error, "Redis keeps rows of swept sessions until they expire");
+        }
+    }
+
+}
