@@ -17,6 +17,7 @@ mod error;
 mod opening;
 pub mod redis;
 pub mod sqlite;
+pub mod transfer;
 mod url;
 
 pub use any::{AnyStore, StoreOptions};

@@ -45,9 +45,20 @@ impl From<Error> for Fail {
             | Error::IntegralValueOutOfRange(..)
             | Error::InvalidColumnType(..)
             | Error::Utf8Error(..) => Self::corrupt(error.to_string()),
+            // What a migration refuses concerns this item alone: others may only have read.
+            other if is_frozen(&other) => Self::Item(StoreError::Unavailable(FROZEN.to_owned())),
             other => Self::Sqlite(other),
         }
     }
+}
+
+/// What is answered while the source of a migration is frozen, and after it was moved.
+const FROZEN: &str =
+    "it is being moved to another store (reseal migrate), and takes no writes until that is done";
+
+/// Only the triggers of a migration raise errors.
+fn is_frozen(error: &Error) -> bool {
+    matches!(error, Error::SqliteFailure(e, _) if e.extended_code == rusqlite::ffi::SQLITE_CONSTRAINT_TRIGGER)
 }
 
 /// Whether the file or the machine is at fault, so that no other item would fare better.

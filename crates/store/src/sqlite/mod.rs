@@ -25,9 +25,11 @@ mod rows;
 mod schema;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod writer;
 
-pub use maintenance::{BackupError, BackupProgress, Stats, quick_check_file};
+&
+pub use transfer::SqliteTransfer;
 pub use crate::{Access, OpenError};
 
 use crate::{Commit, CommitError, EndSessions, SessionUpdate, Snapshot, Store, StoreError, Swept};

@@ -1,8 +1,8 @@
 //! Opening a data folder: everything that may be wrong with it has its own error and damages nothing.
 
+use super::SqliteOptions;
 use super::folder::{self, Folder, FolderLock, LockError};
 use super::schema;
-use super::SqliteOptions;
 use crate::{Access, OpenError};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _};
@@ -83,6 +83,13 @@ pub(super) fn reader(folder: &Folder, timeout: Duration) -> rusqlite::Result<Con
         }
         Err(error) => Err(error),
     }
+}
+
+/// A connection of its own for writing beside the server, as durable as the store's.
+pub(super) fn writer(folder: &Folder, timeout: Duration) -> Result<Connection, OpenError> {
+    let path = folder.database();
+    let opened = open_writer(&path, timeout).and_then(|conn| configure_writer(&conn).map(|()| conn));
+    opened.map_err(|e| e.at(&path))
 }
 
 fn open_read_only(folder: &Folder, options: &SqliteOptions) -> Result<Opened, OpenError> {

@@ -41,6 +41,12 @@ pub(in crate::sqlite) fn take(conn: &Connection, id: &SecretHash, version: u32) 
     fail::unless_none(statement.execute(params![id.0, version])?, Conflict::ChallengeChanged)
 }
 
+/// Deletes the record, whatever its version.
+pub(in crate::sqlite) fn remove(conn: &Connection, id: &SecretHash) -> Result<()> {
+    conn.prepare_cached("DELETE FROM challenges WHERE id = ?1")?.execute([id.0])?;
+    Ok(())
+}
+
 /// Deletes those that are over at `now`.
 pub(in crate::sqlite) fn sweep(conn: &Connection, now: Timestamp, limit: usize) -> Result<usize> {
     const SWEEP: &str = "DELETE FROM challenges WHERE id IN (

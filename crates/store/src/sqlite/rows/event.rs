@@ -8,6 +8,23 @@ use reseal_core::{SessionId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 pub(in crate::sqlite) fn append(conn: &Connection, event: &Event) -> Result<()> {
+    write(conn, None, event)
+}
+
+/// Writes an event of that number, unless it is there.
+pub(in crate::sqlite) fn put(conn: &Connection, logged: &LoggedEvent) -> Result<()> {
+    write(conn, Some(logged.seq.cast_signed()), &logged.event)
+}
+
+/// The event of that number.
+pub(in crate::sqlite) fn by_seq(conn: &Connection, seq: u64) -> Result<Option<LoggedEvent>> {
+    const BY_SEQ: &str = "SELECT seq, until, kind, sid, sub, client_id, before, rev, reason, withdrawn FROM events WHERE seq = ?1";
+    let mut statement = conn.prepare_cached(BY_SEQ)?;
+    let mut rows = statement.query([seq.cast_signed()])?;
+    rows.next()?.map(read).transpose()
+}
+
+fn write(conn: &Connection, seq: Option<i64>, event: &Event) -> Result<()> {
     let kind = event.kind.type_name();
     let (mut sid, mut sub, mut client, mut before, mut rev, mut reason, mut withdrawn) =
         (None, None, None, None, None, None, None);
@@ -31,8 +48,8 @@ pub(in crate::sqlite) fn append(conn: &Connection, event: &Event) -> Result<()> 
         }
     }
     const APPEND: &str =
-        "INSERT INTO events (until, kind, sid, sub, client_id, before, rev, reason, withdrawn)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+        "INSERT INTO events (until, kind, sid, sub, client_id, before, rev, reason, withdrawn, seq)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) ON CONFLICT (seq) DO NOTHING";
     conn.prepare_cached(APPEND)?.execute(params![
         event.until.millis(),
         kind,
@@ -42,7 +59,8 @@ pub(in crate::sqlite) fn append(conn: &Connection, event: &Event) -> Result<()> 
         before,
         rev,
         reason,
-        withdrawn
+        withdrawn,
+        seq
     ])?;
     Ok(())
 }

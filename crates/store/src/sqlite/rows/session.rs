@@ -8,7 +8,7 @@ use crate::{Conflict, Snapshot};
 use reseal_core::auth::Strength;
 use reseal_core::session::{CookieState, Ended, Rotation};
 use reseal_core::{Amr, KeyId, Session, SessionId, Timestamp};
-use rusqlite::{Connection, Row, named_params, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
 
 /// A session and where it lies.
 pub(in crate::sqlite) struct SessionRow {
@@ -19,7 +19,7 @@ pub(in crate::sqlite) struct SessionRow {
 /// The numbers by which a row is known inside the file.
 #[derive(Clone, Copy)]
 pub(in crate::sqlite) struct Place {
-    n: i64,
+    pub(in crate::sqlite) n: i64,
     texts: Texts,
 }
 
@@ -136,6 +136,17 @@ pub(in crate::sqlite) fn open(
     list(conn, caches, OPEN, params![after_id(&after), sql_limit(limit)])
 }
 
+/// A page of all sessions by where they lie: those with numbers in that range.
+pub(in crate::sqlite) fn lying_in(
+    conn: &Connection,
+    caches: &mut Caches,
+    (after, last): (i64, i64),
+    limit: usize,
+) -> Result<Vec<SessionRow>> {
+    const PAGE: &str = select!("WHERE s.n > ?1 AND s.n <= ?2 ORDER BY s.n LIMIT ?3");
+    list(conn, caches, PAGE, params![after, last, sql_limit(limit)])
+}
+
 /// The number of the first client that has sessions, after `after`.
 pub(in crate::sqlite) fn next_client(conn: &Connection, after: i64) -> Result<Option<i64>> {
     let next = conn
@@ -160,6 +171,24 @@ pub(in crate::sqlite) fn insert(conn: &Connection, user_n: i64, session: &Sessio
     let inserted = write_all(conn, INSERT, (None, user_n, texts), session);
     fail::unless_taken(inserted, Conflict::SessionExists)?;
     Ok(())
+}
+
+/// Inserts the session, or writes it over whatever the row of that id holds; of a user of that number.
+pub(in crate::sqlite) fn put(conn: &Connection, user_n: i64, session: &Session) -> Result<()> {
+    match place(conn, session.id)? {
+        Some(place) => replace_all(conn, place, session),
+        None => insert(conn, user_n, session),
+    }
+}
+
+/// Where the session lies.
+pub(in crate::sqlite) fn place(conn: &Connection, id: SessionId) -> Result<Option<Place>> {
+    const PLACE: &str = "SELECT n, client, policy, scope, user_agent FROM sessions WHERE id = ?1";
+    let place = conn.prepare_cached(PLACE)?.query_row([id.as_bytes()], |row| {
+        let (client, policy, scope) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        Ok(Place { n: row.get(0)?, texts: Texts { client, policy, scope, user_agent: row.get(4)? } })
+    });
+    Ok(place.optional()?)
 }
 
 /// Writes `next` over `last`, which lies there, touching no more columns and indexes than have changed.

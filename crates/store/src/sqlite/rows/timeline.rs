@@ -24,6 +24,25 @@ pub(in crate::sqlite) fn append(conn: &Connection, entry: &TimelineEntry) -> Res
     Ok(())
 }
 
+/// Writes all lines of the session that lies there, in place of those it has.
+pub(in crate::sqlite) fn replace(conn: &Connection, session_n: i64, lines: &[TimelineEntry]) -> Result<()> {
+    conn.prepare_cached("DELETE FROM timeline WHERE session = ?1")?.execute([session_n])?;
+    const WRITE: &str =
+        "INSERT INTO timeline (session, i, at, kind, reason, ip) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let mut statement = conn.prepare_cached(WRITE)?;
+    for (i, entry) in (0_i64..).zip(lines) {
+        statement.execute(params![
+            session_n,
+            i,
+            entry.at.millis(),
+            entry.kind.as_str(),
+            entry.kind.reason().map(|r| r.as_str()),
+            IpBytes::of(entry.ip),
+        ])?;
+    }
+    Ok(())
+}
+
 /// All lines, oldest first.
 pub(in crate::sqlite) fn of(conn: &Connection, id: SessionId) -> Result<Vec<TimelineEntry>> {
     const OF: &str = "SELECT at, kind, reason, ip FROM timeline

@@ -4,6 +4,7 @@ use super::{Columns, session::sql_limit};
 use crate::Conflict;
 use crate::sqlite::cache::Caches;
 use crate::sqlite::fail::{self, Fail, Result};
+use crate::transfer::DeletedUser;
 use reseal_core::user::{UserSecrets, username_key};
 use reseal_core::{Timestamp, User, UserId};
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, params};
@@ -191,6 +192,62 @@ pub(in crate::sqlite) fn forget_deleted(conn: &Connection, now: Timestamp, limit
 
 /// How long a deleted user is remembered at least.
 const REMEMBERED: Duration = Duration::from_secs(86_400);
+
+/// Inserts the record, or writes it over whatever there is of that id, with the secrets. Whoever else has
+/// the name loses it: that is a row of before, which is about to be written as well.
+pub(in crate::sqlite) fn put(conn: &Connection, user: &User, secrets: &UserSecrets) -> Result<()> {
+    conn.prepare_cached("UPDATE users SET username_key = NULL WHERE username_key = ?1 AND id <> ?2")?
+        .execute(params![username_key(&user.username), user.id.as_bytes()])?;
+    const PUT: &str = "INSERT INTO users (id, version, auth_epoch, disabled, revision, username_key,
+        username, created_at, updated_at, profile) VALUES (:id, :version, :auth_epoch, :disabled,
+        :revision, :username_key, :username, :created_at, :updated_at, :profile)
+        ON CONFLICT (id) DO UPDATE SET version = excluded.version, disabled = excluded.disabled,
+        auth_epoch = excluded.auth_epoch, revision = excluded.revision,
+        username_key = excluded.username_key, username = excluded.username,
+        created_at = excluded.created_at, updated_at = excluded.updated_at, profile = excluded.profile";
+    write(conn, PUT, user)?;
+    write_secrets(conn, user.id, secrets)
+}
+
+/// Writes what is remembered of a deleted user in the place of the record, if there is one.
+pub(in crate::sqlite) fn put_deleted(conn: &Connection, deleted: &DeletedUser) -> Result<()> {
+    const PUT: &str = "INSERT INTO users (id, auth_epoch, revision, updated_at) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT (id) DO UPDATE SET version = NULL, disabled = NULL, username_key = NULL, username = NULL,
+        created_at = NULL, profile = NULL, auth_epoch = excluded.auth_epoch, revision = excluded.revision,
+        updated_at = excluded.updated_at";
+    conn.prepare_cached(PUT)?.execute(params![
+        deleted.id.as_bytes(),
+        deleted.auth_epoch.cast_signed(),
+        deleted.revision.cast_signed(),
+        deleted.deleted_at.millis(),
+    ])?;
+    conn.prepare_cached("DELETE FROM user_secrets WHERE user = (SELECT n FROM users WHERE id = ?1)")?
+        .execute([deleted.id.as_bytes()])?;
+    Ok(())
+}
+
+/// What is remembered of the user, if it was deleted.
+pub(in crate::sqlite) fn deleted(conn: &Connection, id: UserId) -> Result<Option<DeletedUser>> {
+    const DELETED: &str = "SELECT coalesce(auth_epoch, 0), coalesce(revision, 0), coalesce(updated_at, 0)
+        FROM users WHERE id = ?1 AND version IS NULL";
+    let mut statement = conn.prepare_cached(DELETED)?;
+    let found = statement.query_row([id.as_bytes()], |row| {
+        let (auth_epoch, revision) = (row.get::<_, i64>(0)?, row.get::<_, i64>(1)?);
+        Ok(DeletedUser {
+            id,
+            auth_epoch: auth_epoch.cast_unsigned(),
+            revision: revision.cast_unsigned(),
+            deleted_at: Timestamp::from_millis(row.get(2)?),
+        })
+    });
+    Ok(found.optional()?)
+}
+
+/// Removes every trace of the user of that number, who has no sessions.
+pub(in crate::sqlite) fn remove(conn: &Connection, n: i64) -> Result<()> {
+    conn.prepare_cached("DELETE FROM users WHERE n = ?1")?.execute([n])?;
+    Ok(())
+}
 
 fn write(conn: &Connection, sql: &str, user: &User) -> rusqlite::Result<usize> {
     conn.prepare_cached(sql)?.execute(named_params! {
