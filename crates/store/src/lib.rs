@@ -9,12 +9,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod any;
+mod cache;
 mod cells;
 mod commit;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
 mod opening;
+pub mod postgres;
 pub mod redis;
 pub mod sqlite;
 pub mod transfer;

@@ -13,7 +13,6 @@
 
 #[cfg(any(test, feature = "conformance"))]
 mod backing;
-mod cache;
 mod fail;
 #[cfg(any(test, feature = "conformance"))]
 mod faults;
@@ -28,11 +27,12 @@ mod tests;
 mod transfer;
 mod writer;
 
-&
+pub use maintenance::{BackupError, BackupProgress, Stats, quick_check_file};
 pub use transfer::SqliteTransfer;
 pub use crate::{Access, OpenError};
 
 use crate::{Commit, CommitError, EndSessions, SessionUpdate, Snapshot, Store, StoreError, Swept};
+use crate::cache;
 use async_trait::async_trait;
 use folder::{Folder, FolderLock};
 use reader::Readers;

@@ -1,4 +1,4 @@
-//! What one connection keeps parsed, so that a renewal parses no JSON and no scope.
+//! What an engine keeps parsed, so that a renewal parses no JSON and no scope.
 //!
 //! Nothing here can go stale: a user is good for exactly one version of one creation, and the number of a text is never
 //! given to another. Only a rolled back transaction can make both untrue, so the writer then drops all.
@@ -8,18 +8,18 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
 
-/// The parsed values of one connection.
-pub(super) struct Caches {
-    pub(super) users: Cache<UserId, Arc<User>>,
-    pub(super) clients: Cache<i64, ClientId>,
-    pub(super) policies: Cache<i64, PolicyName>,
-    pub(super) scopes: Cache<i64, Scope>,
-    pub(super) user_agents: Cache<i64, Arc<str>>,
+/// Parsed values, by the numbers that they have in one database.
+pub(crate) struct Caches {
+    pub(crate) users: Cache<UserId, Arc<User>>,
+    pub(crate) clients: Cache<i64, ClientId>,
+    pub(crate) policies: Cache<i64, PolicyName>,
+    pub(crate) scopes: Cache<i64, Scope>,
+    pub(crate) user_agents: Cache<i64, Arc<str>>,
 }
 
 impl Caches {
     /// Caches of about so many bytes together.
-    pub(super) fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         Self {
             users: Cache::new(bytes / 2),
             clients: Cache::new(bytes / 16),
@@ -29,7 +29,7 @@ impl Caches {
         }
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.users.clear();
         self.clients.clear();
         self.policies.clear();
@@ -40,7 +40,7 @@ impl Caches {
 
 /// A bounded map that forgets about the least recently used: values live in the young generation, move to
 /// the old one when the young is full, and go with it unless they were asked for meanwhile.
-pub(super) struct Cache<K, V> {
+pub(crate) struct Cache<K, V> {
     young: HashMap<K, (V, usize)>,
     old: HashMap<K, (V, usize)>,
     young_bytes: usize,
@@ -52,7 +52,7 @@ impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
         Self { young: HashMap::new(), old: HashMap::new(), young_bytes: 0, max_bytes: max_bytes / 2 }
     }
 
-    pub(super) fn find(&mut self, key: K) -> Option<V> {
+    pub(crate) fn find(&mut self, key: K) -> Option<V> {
         if let Some((value, _)) = self.young.get(&key) {
             return Some(value.clone());
         }
@@ -62,7 +62,7 @@ impl<K: Copy + Eq + Hash, V: Clone> Cache<K, V> {
     }
 
     /// Keeps a value that takes about so many bytes.
-    pub(super) fn insert(&mut self, key: K, value: V, bytes: usize) {
+    pub(crate) fn insert(&mut self, key: K, value: V, bytes: usize) {
         if self.young_bytes + bytes > self.max_bytes {
             self.old = std::mem::take(&mut self.young);
             self.young_bytes = 0;
