@@ -21,13 +21,15 @@ pub struct Head {
 }
 
 /// What tells a user's record from any other under the same id: an id may come again once its user is
-/// forgotten, and begins with the first version again.
+/// forgotten, and begins with the first version again; and a server may forget its last commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edition {
     /// The record's version.
     pub version: u32,
     /// When the record was made.
     pub created_at: Timestamp,
+    /// When it was changed last.
+    pub updated_at: Timestamp,
 }
 
 /// The part of a row that changes without a commit in the backing store.

@@ -169,7 +169,7 @@ impl<B: Backing> Inner<B> {
         let mut later = Vec::new();
         for (session, row) in open.into_iter().zip(rows) {
             let Some(stored) = row? else { continue };
-            let Ok(hot) = Hot::decode(&stored.bytes) else { continue };
+            let Ok(hot) = Hot::decode(&stored.0) else { continue };
             if hot.idle_expires_at > session.idle_expires_at {
                 later.push(Renewed {
                     id: session.id,

@@ -44,16 +44,12 @@ static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(SWAP));
 
 /// A row as it lies there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stored {
-    pub(super) bytes: Vec<u8>,
-    /// Whether the session ran out, or is about to.
-    pub(super) is_overdue: bool,
-}
+pub(super) struct Stored(pub(super) Vec<u8>);
 
 impl Stored {
     /// What a compare-and-swap compares.
     pub(super) fn head(&self) -> Vec<u8> {
-        self.bytes[..HEAD.min(self.bytes.len())].to_vec()
+        self.0[..HEAD.min(self.0.len())].to_vec()
     }
 }
 
@@ -89,18 +85,13 @@ impl Link {
     pub(super) async fn rows(&mut self, ids: &[SessionId]) -> Vec<Result<Option<Stored>, StoreError>> {
         let calls = ids.iter().map(|id| {
             let (slot, key) = session_key(*id);
-            let commands = vec![key_command("GET", &key), key_command("PTTL", &key)];
-            Call { slot, commands, writes: false }
+            Call { slot, commands: vec![key_command("GET", &key)], writes: false }
         });
         let answers = self.run(calls.collect()).await;
-        let slack = i64::try_from(SLACK.as_millis()).unwrap_or(i64::MAX);
-        let stored = |values: Vec<Value>| match values.as_slice() {
-            [Value::Nil, _] => Ok(None),
-            [Value::BulkString(bytes), Value::Int(left)] => {
-                // Without an expiry it is -1: nobody of ours wrote it so.
-                Ok(Some(Stored { bytes: bytes.clone(), is_overdue: *left < slack }))
-            }
-            other => Err(StoreError::Unavailable(format!("Redis answered something else: {} values", other.len()))),
+        let stored = |values: Vec<Value>| match values.into_iter().next() {
+            Some(Value::Nil) => Ok(None),
+            Some(Value::BulkString(bytes)) => Ok(Some(Stored(bytes))),
+            _ => Err(StoreError::Unavailable("Redis answered something else".to_owned())),
         };
         answers
             .into_iter()
@@ -177,7 +168,7 @@ impl Link {
         let rows = self.rows(&ids).await;
         for ((i, error), row) in unknown.into_iter().zip(rows) {
             outcomes[i] = Some(match row {
-                Ok(Some(stored)) if stored.bytes == swaps[i].row => Swapped::Done { confirmed: false },
+                Ok(Some(stored)) if stored.0 == swaps[i].row => Swapped::Done { confirmed: false },
                 Ok(Some(stored)) if stored.head() == swaps[i].expected => Swapped::Changed,
                 Ok(None) if swaps[i].expected.is_empty() => Swapped::Changed,
                 // Somebody else went on, from this write or from the one before: nobody knows.

@@ -392,7 +392,7 @@ impl<B: Backing> Store for RedisStore<B> {
     }
 }
 
-/// The time of this machine. Only for what may be wrong by any amount: whether a session is worth memory.
+/// The time of this machine. It decides nothing but whether to look twice, and whether a session is worth memory.
 #[expect(clippy::disallowed_methods, reason = "no rule and no deadline hangs on it")]
 fn wall_clock() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

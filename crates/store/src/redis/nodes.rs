@@ -87,6 +87,10 @@ impl Nodes {
             return Err("a Redis cluster has only database 0".to_owned());
         }
         template = template.set_redis_settings(login);
+        if matches!(template.addr(), ConnectionAddr::TcpTls { .. }) {
+            // The crate takes the provider of the process; whoever came first may keep his.
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        }
         let certificates = match &options.roots {
             TlsRoots::System => None,
             TlsRoots::Pem(pem) => {

@@ -124,7 +124,7 @@ impl<B: Backing> Inner<B> {
             }
             // Renewed meanwhile: the privilege is ours, the use is theirs.
             let Some(Ok(Some(stored))) = link.rows(&[next.id]).await.pop() else { return };
-            let Ok(hot) = Hot::decode(&stored.bytes) else { return };
+            let Ok(hot) = Hot::decode(&stored.0) else { return };
             if hot.base.wrapping_sub(base).cast_signed() >= 0 {
                 // Somebody made it again already, or a later change came.
                 return;

@@ -9,6 +9,10 @@ use crate::StoreError;
 use reseal_core::{Session, SessionId, Timestamp, User, UserId};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How far clocks of nodes may be apart.
+const MARGIN: Duration = Duration::from_secs(60);
 
 /// A session as it is, and what lies in Redis of it.
 #[derive(Clone, Debug)]
@@ -95,11 +99,13 @@ impl<B: Backing> Inner<B> {
         row: &Result<Option<Stored>, StoreError>,
     ) -> Option<Merged> {
         let Ok(Some(stored)) = row else { return None };
-        if head.ended || stored.is_overdue {
+        if head.ended {
             return None;
         }
-        let (session, hot) = row::decode(id, &stored.bytes, |hash| self.known().find(hash)).ok()?;
-        (hot.base == head.version && session.user_id == head.user_id)
+        let (session, hot) = row::decode(id, &stored.0, |hash| self.known().find(hash)).ok()?;
+        // Before a session is taken for run out, the backing store is asked for a touch that Redis lost.
+        let has_time = session.idle_expires_at > super::wall_clock() + MARGIN;
+        (hot.base == head.version && session.user_id == head.user_id && has_time)
             .then(|| Merged { session, base: hot.base, saved: hot.saved, untold: false })
     }
 
@@ -138,7 +144,7 @@ impl<B: Backing> Inner<B> {
             count(&self.counters.missed, 1);
             return Ok(plain(true));
         };
-        let hot = match Hot::decode(&stored.bytes) {
+        let hot = match Hot::decode(&stored.0) {
             Ok(hot) => hot,
             Err(Unreadable::Newer(format)) => {
                 return Err(StoreError::Corrupt(format!("a row in Redis has format {format}")));

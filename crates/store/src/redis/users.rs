@@ -27,7 +27,7 @@ impl Users {
 impl Edition {
     /// That of a record.
     pub fn of(user: &User) -> Self {
-        Self { version: user.version, created_at: user.created_at }
+        Self { version: user.version, created_at: user.created_at, updated_at: user.updated_at }
     }
 }
 

@@ -228,14 +228,14 @@ pub(in crate::sqlite) fn delete(conn: &Connection, n: i64) -> Result<()> {
 /// What hot sessions are held against.
 #[cfg(any(test, feature = "conformance"))]
 pub(in crate::sqlite) fn head(conn: &Connection, id: SessionId) -> Result<Option<crate::redis::Head>> {
-    const HEAD: &str = "SELECT s.version, s.ended, u.id, u.version, u.created_at
+    const HEAD: &str = "SELECT s.version, s.ended, u.id, u.version, u.created_at, u.updated_at
         FROM sessions s JOIN users u ON u.n = s.user WHERE s.id = ?1 AND u.version IS NOT NULL";
     let mut statement = conn.prepare_cached(HEAD)?;
     let mut rows = statement.query([id.as_bytes()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
     let mut c = Columns::of(row);
     let (version, ended, user_id) = (c.take()?, c.take()?, c.user_id()?);
-    let edition = crate::redis::Edition { version: c.take()?, created_at: c.time()? };
+    let edition = crate::redis::Edition { version: c.take()?, created_at: c.time()?, updated_at: c.time()? };
     Ok(Some(crate::redis::Head { version, ended, user_id, edition }))
 }
 

@@ -1,0 +1,129 @@
+//! A Redis that is away, hangs or forgets: bounded errors, and recovery by itself.
+
+use super::*;
+use crate::conformance::{at_once, commit, with_session};
+use crate::{EndFilter, Write};
+use reseal_core::EndReason;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_server_costs_errors_and_no_session() {
+    let settings = vec![("appendfsync".to_owned(), "always".to_owned())];
+    let durable = servers::RedisOptions { appendonly: true, settings, ..servers::RedisOptions::default() };
+    let place = Place { folder: tempfile::tempdir().unwrap(), redis: servers::Redis::start(&durable) };
+    let store = place
+        .node_with(|options| {
+            options.timeout = Duration::from_millis(500);
+        })
+        .await;
+    let (_, session) = with_session(&*store, 1).await;
+    let (_, doomed) = with_session(&*store, 2).await;
+    let mut token = renew(&*store, ring().successor(&session).unwrap(), 30, 3).await;
+    for round in 0..3 {
+        place.redis.kill();
+        let refused = present(&*store, token, 600 + round * 60).await;
+        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        assert!(store.check().await.is_err());
+        if round == 1 {
+            // Ending needs no Redis.
+            let end = EndSessions {
+                filter: EndFilter::One(doomed.id),
+                reason: EndReason::SignedOut,
+                now: NOW,
+                ip: None,
+                event_until: UNTIL,
+            };
+            commit(&*store, [Write::EndSessions(end)]).await.unwrap();
+            let found = store.session(doomed.id).await.unwrap().unwrap().session;
+            assert!(found.ended.is_some(), "nor does knowing of it");
+        }
+        place.redis.restart();
+        token = renew(&*store, token, 600 + round * 60, 1).await;
+        store.check().await.unwrap();
+    }
+    assert_eq!(store.session(session.id).await.unwrap().unwrap().session.rotation.used, 6, "nothing was lost");
+    assert_eq!(present(&*store, ring().successor(&doomed).unwrap(), 700).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_is_waited_for_within_bounds_and_what_it_did_late_is_no_loss() {
+    let place = Place::new();
+    let short = |options: &mut RedisOptions| {
+        options.timeout = Duration::from_millis(300);
+        options.queue = 8;
+        options.connections = 1;
+    };
+    let (store, patient) = (place.node_with(short).await, place.node().await);
+    let (_, session) = with_session(&*patient, 1).await;
+    let token = renew(&*patient, ring().successor(&session).unwrap(), 30, 1).await;
+    place.redis.pause();
+    let answers = at_once(64, |_| {
+        let store = Arc::clone(&store);
+        async move { present(&*store, token, 90).await }
+    });
+    let answers = answers.await;
+    assert!(answers.iter().all(Result::is_err));
+    assert!(answers.iter().any(|a| matches!(a, Err(StoreError::Busy { .. }))), "the queue is bounded");
+    assert!(answers.iter().any(|a| matches!(a, Err(StoreError::Unavailable(_)))));
+    place.redis.resume();
+    // Whether or not the renewal was done meanwhile, the same token is answered with its successor.
+    let next = loop {
+        match present(&*store, token, 95).await {
+            Ok(answer) => break answer.expect("nobody is logged out").0,
+            Err(StoreError::Unavailable(_) | StoreError::Busy { .. }) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(next.number, token.number + 1);
+    assert_eq!(renew(&*patient, next, 200, 1).await.number, token.number + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forgotten_script_is_told_again() {
+    let place = Place::new();
+    let store = place.node().await;
+    let (_, session) = with_session(&*store, 1).await;
+    let mut token = ring().successor(&session).unwrap();
+    for round in 1..=3 {
+        place.redis.ask(&["SCRIPT", "FLUSH"]);
+        token = renew(&*store, token, round * 60, 2).await;
+    }
+    assert_eq!(store.session(session.id).await.unwrap().unwrap().session.rotation.used, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_memory_says_so() {
+    let place = Place::new();
+    let store = place.node().await;
+    let (_, session) = with_session(&*store, 1).await;
+    place.redis.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    let refused = present(&*store, ring().successor(&session).unwrap(), 30).await;
+    assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
+    let advice = store.report().await.unwrap();
+    assert!(advice[0].advice.iter().any(|line| line.contains("appendonly")), "{advice:?}");
+    place.redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    renew(&*store, ring().successor(&session).unwrap(), 30, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn why_it_does_not_open_is_told_without_the_password() {
+    let password = Some("hunter2".to_owned());
+    let locked = servers::RedisOptions { password, ..servers::RedisOptions::default() };
+    let place = Place { folder: tempfile::tempdir().unwrap(), redis: servers::Redis::start(&locked) };
+    let open = async |url: String, password: Option<&str>| {
+        let mut options = options(vec![url]);
+        options.timeout = Duration::from_secs(2);
+        options.password = password.map(|word| word.to_owned().into());
+        assert!(!format!("{options:?}").contains("hunter2"), "{options:?}");
+        RedisStore::open(options, sqlite(place.folder.path())).await
+    };
+    let bare = format!("redis://127.0.0.1:{}", place.redis.port());
+    drop(open(place.redis.url(), None).await.unwrap());
+    drop(open(bare.clone(), Some("hunter2")).await.unwrap());
+    for refused in [open(bare.clone(), None).await, open(bare.clone(), Some("other")).await] {
+        assert!(matches!(refused, Err(OpenError::Login { .. })), "{refused:?}");
+    }
+    place.redis.kill();
+    let away = open(place.redis.url(), None).await.unwrap_err();
+    assert!(away.is_away(), "{away:?}");
+    assert!(!away.to_string().contains("hunter2"), "{away}");
+}
