@@ -1,23 +1,33 @@
 //! Fills a store with sessions, through the store itself: users with ten sessions each.
 
+use crate::place::Place;
 use anyhow::{Context, Result};
 use reseal_core::auth::{Acr, Amr, Strength};
 use reseal_core::keys::KeyUse;
 use reseal_core::session::NewSession;
 use reseal_core::user::UserSecrets;
 use reseal_core::{ClientId, Policy, Scope, Session, SessionId, Timestamp, User, UserId};
-use reseal_store::sqlite::{Access, SqliteOptions, SqliteStore};
 use reseal_store::{Commit, StartSession, Store as _, Write};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 const SESSIONS_PER_USER: u64 = 10;
 const SESSIONS_PER_COMMIT: u64 = 2000;
 
+/// When the sessions were started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Age {
+    /// Just now.
+    Live,
+    /// So long ago that the sweep takes them: idle for 14 days, kept for 31 more.
+    Outdated,
+}
+
 /// Adds so many sessions of the development mode's refresh client.
-pub(crate) async fn fill(data: &Path, sessions: u64) -> Result<()> {
-    let store = SqliteStore::open(data, SqliteOptions { access: Access::Tool, ..SqliteOptions::default() })?;
-    let client = refresh_client(data)?;
+pub(crate) async fn fill(place: &Place, sessions: u64, age: Age) -> Result<()> {
+    let store = place.open().await?;
+    let client = refresh_client(&place.data)?;
     let client = store.client(&client).await?.context("no such client")?;
     let policies = reseal_core::policy::Policies::new([])?;
     let policy = policies.find(&client.policy).context("no such policy")?;
@@ -26,8 +36,12 @@ pub(crate) async fn fill(data: &Path, sessions: u64) -> Result<()> {
         KeyUse::Signing { .. } => None,
     });
     let key_id = key_id.context("no ring key")?;
-    let now = wall_clock();
-    let mut random = Sequence(1);
+    let now = match age {
+        Age::Live => wall_clock(),
+        Age::Outdated => wall_clock() - Duration::from_secs(60 * 86_400),
+    };
+    // Another sequence, or the two would be the same sessions.
+    let mut random = Sequence(if age == Age::Live { 1 } else { 1 << 40 });
     let mut done = 0;
     while done < sessions {
         let mut commit = Commit::default();
@@ -47,6 +61,7 @@ pub(crate) async fn fill(data: &Path, sessions: u64) -> Result<()> {
             eprintln!("filled {done} of {sessions}");
         }
     }
+    store.close().await;
     Ok(())
 }
 

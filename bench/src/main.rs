@@ -8,24 +8,29 @@ mod client;
 mod fill;
 mod koa;
 mod operations;
+mod place;
 mod server;
 mod soak;
+mod sweeping;
 mod verifying;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
+use fill::Age;
 use operations::Operation;
+use place::{Engine, Place};
 use server::{Server, System};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// CPU time per operation of the authority, memory, size on disk and time to start.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 struct Args {
-    /// What to measure: refresh, renew, cookie, gateway, verify-own, login, memory, size, verify, feed, koa (default: all but login,
-    /// verify, feed and koa). `verify` is a resource server's work, beside its peers, and needs no authority;
+    /// What to measure: refresh, renew, cookie, gateway, verify-own, login, memory, size, verify, feed, koa, sweep (default: all but login,
+    /// verify, feed, koa and sweep). `verify` is a resource server's work, beside its peers, and needs no authority;
     /// `feed` is how long until many verifiers enforce a change, and whether any is missed; `koa` is a request of a
-    /// Koa service, beside koa-jwt.
+    /// Koa service, beside koa-jwt; `sweep` is what renewals take longer while `--sessions` outdated sessions are
+    /// swept away (on the first of `--connections`).
     #[arg(value_name = "WHAT")]
     what: Vec<String>,
     /// Connections at once, each with a session of its own.
@@ -55,6 +60,10 @@ struct Args {
     /// For `feed`: the seed of an earlier run, to cut and kill at the same moments.
     #[arg(long)]
     seed: Option<u64>,
+    /// What the authority keeps everything in. The servers are started for it on this machine, with their
+    /// usual care for the disk; their CPU time is shown beside the authority's.
+    #[arg(long, value_enum, default_value_t = Engine::Sqlite)]
+    store: Engine,
     /// The server's binary; built in release mode if absent.
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -79,7 +88,7 @@ async fn run(args: Args) -> Result<()> {
         None => server::build()?,
     };
     let folder = tempfile::tempdir()?;
-    let data = folder.path().join("data");
+    let place = Place::new(args.store, folder.path())?;
     let what: Vec<&str> = if args.what.is_empty() {
         vec!["memory", "size", "refresh", "renew", "cookie", "gateway", "verify-own"]
     } else {
@@ -88,10 +97,14 @@ async fn run(args: Args) -> Result<()> {
     println!("{}", System::read());
 
     if what.contains(&"memory") {
-        memory(&binary, &data).await?;
+        memory(&binary, &place).await?;
+    }
+    if what.contains(&"sweep") {
+        let (outdated, connections) = (args.sessions.max(1), args.connections.first().copied().unwrap_or(64));
+        return sweeping::run(&binary, &place, outdated, connections).await;
     }
     if args.sessions > 0 {
-        size(&binary, &data, args.sessions).await?;
+        size(&binary, &place, args.sessions).await?;
     } else if what.contains(&"size") {
         println!("size: add --sessions N to fill the store and measure its size and the time to start");
     }
@@ -103,11 +116,12 @@ async fn run(args: Args) -> Result<()> {
     }
     for name in what.iter().filter(|w| !["memory", "size", "feed", "koa"].contains(w)) {
         let Some(operation) = Operation::named(name) else { bail!("unknown measurement {name}; see --help") };
-        let server = Server::start(&binary, &data).await?;
+        let server = Server::start(&binary, &place).await?;
         for connections in &args.connections {
             let figures = operation.measure(&server, *connections, args.seconds).await?;
             println!("{name:<10} {connections:>4} connections: {figures}");
         }
+        println!("{name:<10} {:.1} MB resident afterwards", mb(server.resident_kib()?));
         server.stop().await?;
     }
     Ok(())
@@ -133,8 +147,8 @@ async fn feed(args: &Args, binary: PathBuf) -> Result<()> {
 }
 
 /// Resident memory when ready, and after 100 logins.
-async fn memory(binary: &std::path::Path, data: &std::path::Path) -> Result<()> {
-    let server = Server::start(binary, data).await?;
+async fn memory(binary: &Path, place: &Place) -> Result<()> {
+    let server = Server::start(binary, place).await?;
     let ready = server.resident_kib()?;
     operations::login_many(&server, 100).await?;
     println!("memory: {:.1} MB when ready, {:.1} MB after 100 logins", mb(ready), mb(server.resident_kib()?));
@@ -142,11 +156,12 @@ async fn memory(binary: &std::path::Path, data: &std::path::Path) -> Result<()> 
 }
 
 /// Bytes on disk per session, and the time from start to ready with them.
-async fn size(binary: &std::path::Path, data: &std::path::Path, sessions: u64) -> Result<()> {
-    Server::start(binary, data).await?.stop().await?;
-    let empty = server::folder_bytes(data)?;
-    fill::fill(data, sessions).await?;
-    let full = server::folder_bytes(data)?;
+async fn size(binary: &Path, place: &Place, sessions: u64) -> Result<()> {
+    Server::start(binary, place).await?.stop().await?;
+    let empty = place.bytes()?;
+    fill::fill(place, sessions, Age::Live).await?;
+    place.settle();
+    let full = place.bytes()?;
     println!(
         "size: {} sessions take {:.1} MB, {:.0} bytes each, indexes and interned texts included",
         sessions,
@@ -155,7 +170,7 @@ async fn size(binary: &std::path::Path, data: &std::path::Path, sessions: u64) -
     );
     let mut times = Vec::new();
     for _ in 0..5 {
-        let server = Server::start(binary, data).await?;
+        let server = Server::start(binary, place).await?;
         times.push(server.ready_after);
         server.stop().await?;
     }

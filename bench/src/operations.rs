@@ -2,13 +2,14 @@
 
 use crate::client::Client;
 use crate::server::{Server, now};
+use crate::soak::Times;
 use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use serde_json::{Value, json};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,7 @@ pub(crate) enum Operation {
 pub(crate) struct Figures {
     operations: u64,
     cpu: Duration,
+    store: Duration,
     wall: Duration,
 }
 
@@ -39,8 +41,13 @@ impl fmt::Display for Figures {
         let operations = self.operations.max(1) as f64;
         write!(
             f,
-            "{:>7.1} µs CPU per operation, {:>8.0} operations/s ({} in {:.1} s)",
+            "{:>7.1} µs CPU per operation{}, {:>8.0} operations/s ({} in {:.1} s)",
             self.cpu.as_secs_f64() * 1e6 / operations,
+            match self.store.as_secs_f64() * 1e6 / operations {
+                // SQLite is inside the authority.
+                0.0 => String::new(),
+                store => format!(" and {store:.1} in the store's servers"),
+            },
             operations / self.wall.as_secs_f64(),
             self.operations,
             self.wall.as_secs_f64()
@@ -82,18 +89,54 @@ impl Operation {
             }));
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let (before, cpu, wall) = (count.load(Ordering::Relaxed), server.cpu()?, now());
+        let before = Reading::take(server, &count)?;
         tokio::time::sleep(Duration::from_secs(seconds)).await;
-        let (after, cpu_after, wall_after) = (count.load(Ordering::Relaxed), server.cpu()?, now());
+        let after = Reading::take(server, &count)?;
         stop.store(true, Ordering::Relaxed);
         for task in loops {
             task.await??;
         }
         Ok(Figures {
-            operations: after - before,
-            cpu: cpu_after.saturating_sub(cpu),
-            wall: wall_after.duration_since(wall),
+            operations: after.operations - before.operations,
+            cpu: after.cpu.saturating_sub(before.cpu),
+            store: after.store.saturating_sub(before.store),
+            wall: after.at.duration_since(before.at),
         })
+    }
+
+    /// Runs it on so many connections until the second flag is up; how long each took, those before the first
+    /// flag was up and those after.
+    pub(crate) async fn times(
+        self,
+        server: &Server,
+        connections: usize,
+        (turned, stop): (&Arc<AtomicBool>, &Arc<AtomicBool>),
+    ) -> Result<(Times, Times)> {
+        let admin = admin_token(server).await?;
+        let user = user_id(server, &admin).await?;
+        let mut loops = Vec::new();
+        for _ in 0..connections {
+            let mut client = Client::connect(server.address).await?;
+            let mut step = self.prepare(server, &mut client, (&admin, &user)).await?;
+            let (turned, stop) = (Arc::clone(turned), Arc::clone(stop));
+            loops.push(tokio::spawn(async move {
+                let (mut before, mut after) = (Vec::new(), Vec::new());
+                while !stop.load(Ordering::Relaxed) {
+                    let begun = now();
+                    step.once(&mut client).await?;
+                    let times = if turned.load(Ordering::Relaxed) { &mut after } else { &mut before };
+                    times.push(now().duration_since(begun));
+                }
+                anyhow::Ok((before, after))
+            }));
+        }
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        for task in loops {
+            let (these, those) = task.await??;
+            before.extend(these);
+            after.extend(those);
+        }
+        Ok((Times::new(before), Times::new(after)))
     }
 
     async fn prepare(
@@ -142,6 +185,25 @@ impl Operation {
                     }
                 }
             }
+        })
+    }
+}
+
+/// What stood on the counters.
+struct Reading {
+    operations: u64,
+    cpu: Duration,
+    store: Duration,
+    at: Instant,
+}
+
+impl Reading {
+    fn take(server: &Server, count: &AtomicU64) -> Result<Self> {
+        Ok(Self {
+            operations: count.load(Ordering::Relaxed),
+            cpu: server.cpu()?,
+            store: server.cpu_of_store()?,
+            at: now(),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! What a soak of the feed found.
 
+use super::Times;
 use std::fmt;
 use std::time::Duration;
 
@@ -20,26 +21,6 @@ pub(crate) struct Report {
     /// At verifiers that were cut off, or whose authority was down.
     pub(super) catching_up: Times,
     pub(super) took: Duration,
-}
-
-/// Times of one kind, in order.
-#[derive(Clone, Debug)]
-pub(super) struct Times(pub(super) Vec<Duration>);
-
-impl fmt::Display for Times {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(last) = self.0.last() else { return f.write_str("none") };
-        let at = |share: usize| self.0[(self.0.len() - 1) * share / 1000].as_secs_f64() * 1e3;
-        write!(
-            f,
-            "{} times: p50 {:.1} ms, p99 {:.1} ms, p99.9 {:.1} ms, max {:.1} ms",
-            self.0.len(),
-            at(500),
-            at(990),
-            at(999),
-            last.as_secs_f64() * 1e3
-        )
-    }
 }
 
 impl fmt::Display for Report {

@@ -1,5 +1,6 @@
 //! The server under measurement: started in development mode on a free port, ended by its id.
 
+use crate::place::Place;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::fmt;
@@ -38,12 +39,16 @@ pub(crate) fn build() -> Result<PathBuf> {
 }
 
 impl Server {
-    /// Starts it on the data folder.
-    pub(crate) async fn start(binary: &Path, data: &Path) -> Result<Self> {
+    /// Starts it on the place.
+    pub(crate) async fn start(binary: &Path, place: &Place) -> Result<Self> {
         let started = now();
-        let mut child = Command::new(binary)
-            .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
+        let mut command = Command::new(binary);
+        command.args(["serve", "--dev", "--listen", "127.0.0.1:0"]);
+        command.arg("--data").arg(&place.data).arg("--config").arg(&place.config);
+        if let Some(url) = place.url() {
+            command.env("RESEAL_STORE_URL", url);
+        }
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -58,7 +63,7 @@ impl Server {
         // Keep reading, so that a full pipe is not what we measure.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         let ready_after = wait_until_ready(address, started).await?;
-        let dev = serde_json::from_slice(&std::fs::read(data.join("dev.json"))?)?;
+        let dev = serde_json::from_slice(&std::fs::read(place.data.join("dev.json"))?)?;
         Ok(Self { child, id, address, dev, ready_after })
     }
 
@@ -69,6 +74,11 @@ impl Server {
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
         let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).context("no such field");
         Ok(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
+    }
+
+    /// The same of the servers that its store stands on.
+    pub(crate) fn cpu_of_store(&self) -> Result<Duration> {
+        crate::place::cpu_of_servers(self.id)
     }
 
     /// Resident memory.

@@ -9,13 +9,16 @@
 mod report;
 #[path = "seeded.rs"]
 mod seeded;
+#[path = "times.rs"]
+mod times;
 
 pub(crate) use seeded::any_seed;
+pub(crate) use times::Times;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use report::{Report, Times};
+use report::Report;
 use reseal_core::event::EventKind;
 use reseal_core::{SessionId, UserId};
 use reseal_verify::freshness::{Facts, Judgement};
@@ -153,8 +156,6 @@ impl Soak {
                 accepted += usize::from(follower.verifier.verify(&change.token).await.is_ok());
             }
         }
-        connected.sort_unstable();
-        catching_up.sort_unstable();
         Ok(Report {
             missed,
             accepted,
@@ -163,8 +164,8 @@ impl Soak {
             cuts,
             restarts: self.restarts,
             seed: self.seed,
-            connected: Times(connected),
-            catching_up: Times(catching_up),
+            connected: Times::new(connected),
+            catching_up: Times::new(catching_up),
             took,
         })
     }
