@@ -11,6 +11,7 @@
 //! not done because of somebody else (a deadlock, a failover) is done again, within bounds.
 
 mod address;
+mod backing;
 mod cells;
 mod fail;
 mod known;

@@ -370,6 +370,16 @@ async fn sweep_all(client: &Client, (now, before): (Timestamp, Timestamp), limit
     let day = session::day(before);
     let sessions = session::delete_outdated(client, (day, before), (limit, LOOK_AT)).await?;
     timeline::delete(client, &sessions).await?;
+    let rest = sweep_but_sessions(client, (now, before), limit).await?;
+    Ok(Swept { sessions: sessions.len(), ..rest })
+}
+
+/// Removes what is outdated, but no session.
+pub(super) async fn sweep_but_sessions(
+    client: &Client,
+    (now, before): (Timestamp, Timestamp),
+    limit: usize,
+) -> Result<Swept> {
     user::forget_deleted(client, now, limit).await?;
     // A session may have ended, of whatever reason, up to that long after its deadline.
     let kept = now.since(before);
@@ -377,7 +387,7 @@ async fn sweep_all(client: &Client, (now, before): (Timestamp, Timestamp), limit
     super::cells::sweep(client, now, limit).await?;
     let count = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
     Ok(Swept {
-        sessions: sessions.len(),
+        sessions: 0,
         challenges: count(challenge::sweep(client, now, limit).await?),
         events: count(event::sweep(client, now, limit).await?),
     })

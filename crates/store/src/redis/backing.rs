@@ -1,6 +1,6 @@
 //! What a store must know to stand behind hot sessions.
 
-use crate::{Store, StoreError};
+use crate::{Store, StoreError, Swept};
 use async_trait::async_trait;
 use reseal_core::session::Rotation;
 use reseal_core::{Session, SessionId, Timestamp, User, UserId};
@@ -73,4 +73,12 @@ pub trait Backing: Store {
     /// Removes sessions, with their timelines, that are still as they were read (version and idle deadline);
     /// how many.
     async fn remove(&self, sessions: &[Session]) -> Result<usize, StoreError>;
+
+    /// [`Store::sweep`] of all but sessions.
+    async fn sweep_but_sessions(
+        &self,
+        now: Timestamp,
+        sessions_before: Timestamp,
+        limit: usize,
+    ) -> Result<Swept, StoreError>;
 }

@@ -25,7 +25,6 @@ mod lane;
 mod link;
 mod nodes;
 mod privilege;
-mod recent;
 mod report;
 mod resolve;
 mod row;

@@ -7,8 +7,6 @@ use reseal_core::{Session, Timestamp};
 
 /// How often a sweep looks for others when all that it found were in use.
 const LOOKS: usize = 16;
-/// Before any session's end.
-const LONG_AGO: Timestamp = Timestamp::from_secs(-100_000_000_000);
 
 impl<B: Backing> Inner<B> {
     pub(super) async fn sweep(
@@ -18,7 +16,7 @@ impl<B: Backing> Inner<B> {
         limit: usize,
     ) -> Result<Swept, StoreError> {
         let sessions = self.sweep_sessions(sessions_before, limit).await?;
-        let rest = self.backing.sweep(now, LONG_AGO, limit).await?;
+        let rest = self.backing.sweep_but_sessions(now, sessions_before, limit).await?;
         Ok(Swept { sessions, ..rest })
     }
 
@@ -47,5 +45,4 @@ impl<B: Backing> Inner<B> {
             tracing::debug!(%error, "Redis keeps rows of swept sessions until they expire");
         }
     }
-
 }

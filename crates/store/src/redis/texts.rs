@@ -1,6 +1,6 @@
 //! Long texts of hot rows, which carry only a hash of them: user agents, scopes.
 
-use super::recent::Recent;
+use crate::cache::Cache;
 use reseal_core::Session;
 use reseal_core::client::SecretHash;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ pub(super) fn hash(text: &str) -> TextHash {
 }
 
 /// The texts that this process knows, in a bounded number of bytes.
-pub(super) struct Known(Recent<TextHash, Arc<str>>);
+pub(super) struct Known(Cache<TextHash, Arc<str>>);
 
 impl Known {
     pub(super) fn new(bytes: usize) -> Self {
-        Self(Recent::new(bytes))
+        Self(Cache::new(bytes))
     }
 
     pub(super) fn find(&mut self, hash: TextHash) -> Option<Arc<str>> {

@@ -2,16 +2,16 @@
 //! store says that it is the valid one.
 
 use super::backing::Edition;
-use super::recent::Recent;
+use crate::cache::Cache;
 use reseal_core::{User, UserId};
 use std::sync::Arc;
 
 /// The records that this process keeps, in a bounded number of bytes.
-pub(super) struct Users(Recent<UserId, Arc<User>>);
+pub(super) struct Users(Cache<UserId, Arc<User>>);
 
 impl Users {
     pub(super) fn new(bytes: usize) -> Self {
-        Self(Recent::new(bytes))
+        Self(Cache::new(bytes))
     }
 
     /// The record of that edition.

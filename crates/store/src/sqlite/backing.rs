@@ -5,7 +5,7 @@ use super::rows::user;
 use super::writer::{Answer, Work};
 use super::{SqliteStore, sessions, unexpected};
 use crate::redis::{Backing, Head, Renewed};
-use crate::StoreError;
+use crate::{Store as _, StoreError, Swept};
 use async_trait::async_trait;
 use reseal_core::{Session, SessionId, Timestamp, User, UserId};
 use std::collections::HashMap;
@@ -71,5 +71,16 @@ impl Backing for SqliteStore {
             Answer::Ended(count) => Ok(count),
             other => Err(unexpected(other)),
         }
+    }
+
+    async fn sweep_but_sessions(
+        &self,
+        now: Timestamp,
+        _: Timestamp,
+        limit: usize,
+    ) -> Result<Swept, StoreError> {
+        // Before any session's end.
+        let long_ago = Timestamp::from_secs(-100_000_000_000);
+        self.sweep(now, long_ago, limit).await
     }
 }

@@ -3,6 +3,7 @@
 pub(super) mod challenge;
 pub(super) mod client;
 pub(super) mod event;
+pub(super) mod hot;
 pub(super) mod key;
 pub(super) mod session;
 pub(super) mod text;

@@ -101,6 +101,11 @@ pub(in crate::postgres) async fn by_id(client: &Client, id: UserId) -> Result<Op
     client.query_opt(sql, &[&uuid(*id.as_bytes())]).await?.as_ref().map(read).transpose()
 }
 
+pub(in crate::postgres) async fn by_ids(client: &Client, ids: &[Uuid]) -> Result<Vec<User>> {
+    let sql = select!("WHERE u.id = ANY ($1) AND u.version IS NOT NULL");
+    client.query(sql, &[&ids]).await?.iter().map(read).collect()
+}
+
 pub(in crate::postgres) async fn page(
     client: &Client,
     after: Option<UserId>,

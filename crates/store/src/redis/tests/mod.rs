@@ -4,6 +4,7 @@ mod cluster;
 mod deadlines;
 mod losses;
 mod outages;
+mod over_postgres;
 mod single;
 
 use super::*;
