@@ -3,6 +3,10 @@
 //! The rules converge racing tabs on one token within `grace`, never lose a session to a lost answer,
 //! and end it when two parties hold its tokens. The model in `tests/model` checks this very function.
 
+mod advance;
+
+pub use advance::Advance;
+
 use crate::credential::RefreshToken;
 use crate::event::EndReason;
 use crate::policy::{LostResponse, Policy};

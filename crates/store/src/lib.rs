@@ -34,6 +34,7 @@ use reseal_core::challenge::Challenge;
 use reseal_core::client::SecretHash;
 use reseal_core::event::LoggedEvent;
 use reseal_core::keys::KeyRecord;
+use reseal_core::refresh::Advance;
 use reseal_core::session::Change;
 use reseal_core::user::UserSecrets;
 use reseal_core::{Client, ClientId, Session, SessionId, TimelineEntry, Timestamp, User, UserId};
@@ -57,6 +58,8 @@ pub struct SessionUpdate {
     pub id: SessionId,
     /// `until` of the events that the change may contain.
     pub event_until: Timestamp,
+    /// What the caller foresees, for engines that can write it in the same trip in which they read the row.
+    pub advance: Option<Advance>,
     /// Decides what to write; an empty [`Change`] writes nothing.
     pub decide: Box<dyn FnMut(&Snapshot) -> Change + Send>,
 }
@@ -189,6 +192,16 @@ pub async fn decide<T: Send + 'static>(
     store: &dyn Store,
     id: SessionId,
     event_until: Timestamp,
+    decision: impl FnMut(&Snapshot) -> (T, Change) + Send + 'static,
+) -> Result<Option<T>, StoreError> {
+    decide_foreseen(store, (id, event_until), None, decision).await
+}
+
+/// [`decide`] on a refresh token of which the caller foresees that it is the newest.
+pub async fn decide_foreseen<T: Send + 'static>(
+    store: &dyn Store,
+    (id, event_until): (SessionId, Timestamp),
+    advance: Option<Advance>,
     mut decision: impl FnMut(&Snapshot) -> (T, Change) + Send + 'static,
 ) -> Result<Option<T>, StoreError> {
     // The last run counts: it is the one whose change was committed.
@@ -199,7 +212,7 @@ pub async fn decide<T: Send + 'static>(
         *answer.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(value);
         change
     });
-    let found = store.update_session(SessionUpdate { id, event_until, decide }).await?;
+    let found = store.update_session(SessionUpdate { id, event_until, advance, decide }).await?;
     let value = slot.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
     Ok(if found { value } else { None })
 }

@@ -9,7 +9,7 @@ use crate::session::login::invalid_scope;
 use http::StatusCode;
 use reseal_core::credential::{RefreshToken, Unauthentic, UnverifiedRefreshToken};
 use reseal_core::policy::Policies;
-use reseal_core::refresh::{Issued, OnRollback, Outcome, Presenter, rotate};
+use reseal_core::refresh::{Advance, Issued, OnRollback, Outcome, Presenter, rotate};
 use reseal_core::session::{Change, Ended};
 use reseal_core::{
     Client, ClientId, EndReason, PolicyKind, Scope, Session, SessionId, Timestamp, User, UserId,
@@ -37,6 +37,13 @@ pub(super) async fn refresh(
     }
     let asked = request.scope.as_deref().map(str::parse::<Scope>).transpose().map_err(|_| invalid_scope())?;
 
+    // Nearly always the token is the newest of a session under the client's own policy. What is asked for beyond
+    // that is left to the decision alone.
+    let foreseen = app
+        .policies
+        .find(&client.policy)
+        .filter(|_| asked.is_none())
+        .and_then(|policy| Advance::of(&token, &client.id, policy, now));
     let attempt = Attempt {
         token,
         client_id: client.id.clone(),
@@ -47,8 +54,9 @@ pub(super) async fn refresh(
         on_rollback: app.on_rollback(),
         policies: Arc::clone(&app.policies),
     };
+    let place = (token.session_id, app.event_until(now));
     let decided =
-        reseal_store::decide(&*app.store, token.session_id, app.event_until(now), move |s| attempt.decide(s))
+        reseal_store::decide_foreseen(&*app.store, place, foreseen, move |s| attempt.decide(s))
             .await?
             .ok_or_else(not_ours)?;
     answer(app, client, decided, now)

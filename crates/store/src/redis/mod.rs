@@ -280,7 +280,7 @@ impl<B: Backing> Store for RedisStore<B> {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot.clone());
             Change::default()
         });
-        let found = self.reads.call(SessionUpdate { id, event_until: Timestamp::EPOCH, decide }).await?;
+        let found = self.reads.call(SessionUpdate { id, event_until: Timestamp::EPOCH, advance: None, decide }).await?;
         let snapshot = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(snapshot.filter(|_| found))
     }
