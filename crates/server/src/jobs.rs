@@ -17,6 +17,8 @@ use tokio::sync::watch;
 const BATCH: usize = 500;
 /// The name of the value that tells under which policies the sessions were last looked through.
 const POLICIES: &str = "policies_fingerprint";
+/// How often to look at the store's clock. Between two looks a machine's clock drifts by less than a millisecond.
+const CLOCK_LOOK: Duration = Duration::from_secs(3);
 
 /// Runs all jobs until `stop` turns true.
 pub async fn run(app: App, stop: watch::Receiver<bool>) {
@@ -24,6 +26,7 @@ pub async fn run(app: App, stop: watch::Receiver<bool>) {
     tokio::join!(
         tick(app.clone(), stop.clone()),
         sweep_again_and_again(app.clone(), stop.clone()),
+        follow_the_clock(app.clone(), stop.clone()),
         crate::feed::log::follow(app, stop),
     );
 }
@@ -43,6 +46,31 @@ async fn sweep_again_and_again(app: App, mut stop: watch::Receiver<bool>) {
     }
 }
 
+/// Keeps this node's clock with the store's.
+async fn follow_the_clock(app: App, mut stop: watch::Receiver<bool>) {
+    let mut look = tokio::time::interval(CLOCK_LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut failed = false;
+    loop {
+        let work = async {
+            look.tick().await;
+            app.clock.follow(&*app.store).await
+        };
+        let done = tokio::select! {
+            done = work => done,
+            _ = stop.changed() => return,
+        };
+        match done {
+            Err(error) if !failed => {
+                tracing::warn!(%error, "the store's clock could not be read; this node's goes on by itself");
+                failed = true;
+            }
+            Err(_) => {}
+            Ok(()) => failed = false,
+        }
+    }
+}
+
 /// What is short and often.
 async fn tick(app: App, mut stop: watch::Receiver<bool>) {
     let mut tightened = false;
@@ -56,6 +84,9 @@ async fn tick(app: App, mut stop: watch::Receiver<bool>) {
         }
         let work = async {
             report("the clients could not be read", app.look_for_client_changes().await);
+            if ticks.is_multiple_of(60) || app.lives.is_wanted() {
+                report("the longest lives of tokens could not be noted", app.cover_lives().await);
+            }
             if ticks.is_multiple_of(5) {
                 app.metrics.upkeep();
             }
@@ -101,6 +132,7 @@ pub async fn catch_up(app: &Authority) -> Result<(), JobError> {
     ensure_keys(app).await?;
     read_log(app).await?;
     app.look_for_client_changes().await?;
+    app.cover_lives().await?;
     sweep(app).await?;
     Ok(())
 }

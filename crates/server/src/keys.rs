@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 /// All keys at one moment.
 #[derive(Debug)]
 pub struct KeySet {
+    /// The mark that every change of keys renews, read before them.
+    mark: Option<Vec<u8>>,
     records: Vec<KeyRecord>,
     signing: HashMap<String, SigningKey>,
     /// Makes and authenticates refresh tokens and cookies.
@@ -82,6 +84,11 @@ impl Keys {
         self.current.load_full()
     }
 
+    /// Whether nobody has changed the keys since this node read them.
+    pub(crate) async fn is_current(&self, store: &dyn Store) -> Result<bool, StoreError> {
+        Ok(store.meta(KEYS_CHANGED).await? == self.load().mark)
+    }
+
     /// Reads the store again.
     pub async fn reload(&self, store: &dyn Store, now: Timestamp) -> Result<(), KeysError> {
         let _reading = self.reading.lock().await;
@@ -106,14 +113,11 @@ impl Keys {
     /// alone: a command may have been given another configuration, and a key that is gone is gone.
     pub async fn forget(&self, store: &dyn Store, now: Timestamp) -> Result<(), KeysError> {
         let _changing = self.changing.lock().await;
-        let records = store.keys().await?;
-        let dead = records.iter().filter(|k| k.forget_at(&self.schedule).is_some_and(|t| t <= now));
-        let writes: Vec<Write> = dead.map(|k| Write::DeleteKey(k.key_use.clone())).collect();
-        if writes.is_empty() {
-            return Ok(());
-        }
-        commit(store, writes).await?;
-        self.reload(store, now).await
+        let forget = |records: &[KeyRecord]| {
+            let dead = records.iter().filter(|k| k.forget_at(&self.schedule).is_some_and(|t| t <= now));
+            Ok(dead.map(|k| Write::DeleteKey(k.key_use.clone())).collect())
+        };
+        if change(store, forget).await? { self.reload(store, now).await } else { Ok(()) }
     }
 
     /// Withdraws the signing key of that `kid`, which may have leaked: from now on nothing trusts it, the
@@ -126,21 +130,28 @@ impl Keys {
         (now, event_until): (Timestamp, Timestamp),
     ) -> Result<bool, KeysError> {
         let _changing = self.changing.lock().await;
-        let records = store.keys().await?;
-        let Some(withdrawal) = keys::withdraw(&records, kid, now) else { return Ok(false) };
-        let Some(withdrawn) = withdrawal.changed.first() else { return Ok(true) };
-        let mut writes: Vec<Write> = Vec::new();
-        if let (true, KeyUse::Signing { algorithm, .. }) = (withdrawal.create, &withdrawn.key_use) {
-            let algorithm: Algorithm = algorithm.parse().map_err(|_| KeysError::Damaged(kid.to_owned()))?;
-            let key = new_signing_key(algorithm, random)?;
-            writes.extend(handover(&[], key, (&self.master, &self.schedule), (now, now))?);
-        }
-        writes.extend(withdrawal.changed.into_iter().map(|k| Write::PutKey(Box::new(k))));
-        let kind = EventKind::KeysChanged { withdrawn: vec![kid.to_owned()] };
-        writes.push(Write::Log(Event { kind, until: withdrawal_until(now, event_until) }));
-        commit(store, writes).await?;
+        let mut is_there = true;
+        change(store, |records| {
+            let Some(withdrawal) = keys::withdraw(records, kid, now) else {
+                is_there = false;
+                return Ok(Vec::new());
+            };
+            let Some(withdrawn) = withdrawal.changed.first() else { return Ok(Vec::new()) };
+            let mut writes: Vec<Write> = Vec::new();
+            if let (true, KeyUse::Signing { algorithm, .. }) = (withdrawal.create, &withdrawn.key_use) {
+                let algorithm: Algorithm =
+                    algorithm.parse().map_err(|_| KeysError::Damaged(kid.to_owned()))?;
+                let key = new_signing_key(algorithm, random)?;
+                writes.extend(handover(&[], key, (&self.master, &self.schedule), (now, now))?);
+            }
+            writes.extend(withdrawal.changed.into_iter().map(|k| Write::PutKey(Box::new(k))));
+            let kind = EventKind::KeysChanged { withdrawn: vec![kid.to_owned()] };
+            writes.push(Write::Log(Event { kind, until: withdrawal_until(now, event_until) }));
+            Ok(writes)
+        })
+        .await?;
         self.reload(store, now).await?;
-        Ok(true)
+        Ok(is_there)
     }
 
     /// The schedule in force.
@@ -213,13 +224,26 @@ async fn check_master_key(store: &dyn Store, master: &MasterKey) -> Result<(), K
         Some(known) if known == master.fingerprint() => Ok(()),
         Some(_) => Err(KeysError::WrongMasterKey),
         None => {
-            let write = Write::PutMeta(FINGERPRINT.to_owned(), master.fingerprint().to_vec());
-            commit(store, [write]).await
+            let write = Write::SwapMeta {
+                name: FINGERPRINT.to_owned(),
+                before: None,
+                value: master.fingerprint().to_vec(),
+            };
+            match store.commit(Commit::of([write])).await {
+                // Another node was first; with the same key, if all is well.
+                Err(CommitError::Conflict(Conflict::MetaChanged)) => {
+                    let is_same = store.meta(FINGERPRINT).await?.is_some_and(|f| f == master.fingerprint());
+                    if is_same { Ok(()) } else { Err(KeysError::WrongMasterKey) }
+                }
+                done => done.map_err(not_committed),
+            }
         }
     }
 }
 
 async fn read(store: &dyn Store, master: &MasterKey, now: Timestamp) -> Result<KeySet, KeysError> {
+    // First: what is changed from here on shows in another mark.
+    let mark = store.meta(KEYS_CHANGED).await?;
     let records = store.keys().await?;
     let mut signing = HashMap::new();
     let mut ring = Vec::new();
@@ -250,11 +274,38 @@ async fn read(store: &dyn Store, master: &MasterKey, now: Timestamp) -> Result<K
         _ => return Err(KeysError::Damaged("no ring key is active".to_owned())),
     };
     let ring = KeyRing::new(ring, current).ok_or_else(|| KeysError::Damaged("no ring key".to_owned()))?;
-    Ok(KeySet { records, signing, ring: Arc::new(ring) })
+    Ok(KeySet { mark, records, signing, ring: Arc::new(ring) })
 }
 
-/// How often a rotation is decided again because another process on the folder was faster.
-const ATTEMPTS: usize = 8;
+/// How often a change is decided again because another process on the store was faster.
+pub(crate) const ATTEMPTS: usize = 16;
+/// The name of the mark that every change of keys renews: of several who decide on the same keys one is right,
+/// and each node sees that what it knows is old.
+const KEYS_CHANGED: &str = "keys_changed";
+
+/// Decides on the keys as they are and commits what comes of it, as if nobody else did; whether anything was
+/// due.
+async fn change(
+    store: &dyn Store,
+    mut decide: impl FnMut(&[KeyRecord]) -> Result<Vec<Write>, KeysError> + Send,
+) -> Result<bool, KeysError> {
+    for _ in 0..ATTEMPTS {
+        let before = store.meta(KEYS_CHANGED).await?;
+        let mut writes = decide(&store.keys().await?)?;
+        if writes.is_empty() {
+            return Ok(false);
+        }
+        let number: u64 =
+            before.as_deref().and_then(|b| std::str::from_utf8(b).ok()?.parse().ok()).unwrap_or(0);
+        let value = number.wrapping_add(1).to_string().into_bytes();
+        writes.push(Write::SwapMeta { name: KEYS_CHANGED.to_owned(), before, value });
+        match store.commit(Commit::of(writes)).await {
+            Err(CommitError::Conflict(Conflict::KeyExists | Conflict::MetaChanged)) => {}
+            done => return done.map(|()| true).map_err(not_committed),
+        }
+    }
+    Err(StoreError::Unavailable("others keep changing the keys".to_owned()).into())
+}
 
 async fn rotate(
     store: &dyn Store,
@@ -263,17 +314,7 @@ async fn rotate(
     algorithms: &[Algorithm],
     at: (Timestamp, bool),
 ) -> Result<(), KeysError> {
-    for _ in 1..ATTEMPTS {
-        let writes = rotation(&store.keys().await?, makers, schedule, algorithms, at)?;
-        if writes.is_empty() {
-            return Ok(());
-        }
-        match store.commit(Commit::of(writes)).await {
-            Err(CommitError::Conflict(Conflict::KeyExists)) => {}
-            done => return done.map_err(not_committed),
-        }
-    }
-    commit(store, rotation(&store.keys().await?, makers, schedule, algorithms, at)?).await
+    change(store, |records| rotation(records, makers, schedule, algorithms, at)).await.map(drop)
 }
 
 /// The writes that are due.
@@ -328,19 +369,21 @@ pub async fn reset(
     schedule: &KeySchedule,
     (now, event_until): (Timestamp, Timestamp),
 ) -> Result<(), KeysError> {
-    let records = store.keys().await?;
-    let mut writes: Vec<Write> = records.iter().map(|k| Write::DeleteKey(k.key_use.clone())).collect();
-    for key in [new_signing_key(Algorithm::Es256, random)?, new_ring_key(&records, random)] {
-        writes.extend(handover(&[], key, (master, schedule), (now, now))?);
-    }
-    writes.push(Write::PutMeta(FINGERPRINT.to_owned(), master.fingerprint().to_vec()));
-    let withdrawn = records.iter().filter_map(|k| match &k.key_use {
-        KeyUse::Signing { kid, .. } => Some(kid.clone()),
-        KeyUse::Ring { .. } => None,
-    });
-    let kind = EventKind::KeysChanged { withdrawn: withdrawn.collect() };
-    writes.push(Write::Log(Event { kind, until: withdrawal_until(now, event_until) }));
-    commit(store, writes).await
+    let reset = |records: &[KeyRecord]| {
+        let mut writes: Vec<Write> = records.iter().map(|k| Write::DeleteKey(k.key_use.clone())).collect();
+        for key in [new_signing_key(Algorithm::Es256, random)?, new_ring_key(records, random)] {
+            writes.extend(handover(&[], key, (master, schedule), (now, now))?);
+        }
+        writes.push(Write::PutMeta(FINGERPRINT.to_owned(), master.fingerprint().to_vec()));
+        let withdrawn = records.iter().filter_map(|k| match &k.key_use {
+            KeyUse::Signing { kid, .. } => Some(kid.clone()),
+            KeyUse::Ring { .. } => None,
+        });
+        let kind = EventKind::KeysChanged { withdrawn: withdrawn.collect() };
+        writes.push(Write::Log(Event { kind, until: withdrawal_until(now, event_until) }));
+        Ok(writes)
+    };
+    change(store, reset).await.map(drop)
 }
 
 /// The new key, and the retirement of the one it takes over from.
@@ -375,10 +418,6 @@ fn context(key_use: &KeyUse) -> Vec<u8> {
         KeyUse::Signing { algorithm, kid } => format!("reseal signing key {algorithm} {kid}").into_bytes(),
         KeyUse::Ring { id } => format!("reseal ring key {}", id.0).into_bytes(),
     }
-}
-
-async fn commit(store: &dyn Store, writes: impl IntoIterator<Item = Write>) -> Result<(), KeysError> {
-    store.commit(Commit::of(writes)).await.map_err(not_committed)
 }
 
 fn not_committed(error: CommitError) -> KeysError {

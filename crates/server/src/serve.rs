@@ -74,7 +74,11 @@ pub async fn serve(
 
     let (stop_jobs, stopped) = watch::channel(false);
     let jobs = tokio::spawn(jobs::run(Arc::clone(&app), stopped));
-    listen::serve(Arc::clone(&app), router, listener, stop).await;
+    let drained = async {
+        stop.await;
+        app.drain().await;
+    };
+    listen::serve(Arc::clone(&app), router, listener, drained).await;
     // A receiver that is gone has stopped already.
     let _ = stop_jobs.send(true);
     if let Err(error) = jobs.await {

@@ -6,20 +6,23 @@ use crate::config::Config;
 use crate::dev::Dev;
 use crate::gateway::Gateway;
 use crate::keys::{Keys, KeysError};
-use crate::limits::{Budget, LoginLimiter};
+use crate::knowledge::{Knowledge, is_shared};
+use crate::limits::{self, Budget, LoginLimiter};
+use crate::lives::{self, Lives};
 use crate::master::{MasterKey, MasterKeyError};
 use crate::password::{BreachedFileError, Hasher, PasswordPolicy};
 use crate::random::Random;
 use crate::sms::{self, TextMessages};
+use reseal_core::PolicyName;
 use reseal_core::keys::KeySchedule;
 use reseal_core::policy::{Policies, PolicyError};
-use reseal_core::{PolicyName, Timestamp};
 use reseal_store::{Access, AnyStore, Commit, OpenError, Secret, Store, StoreError, StoreOptions, Write};
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use zeroize::Zeroizing;
 
@@ -202,13 +205,18 @@ pub async fn open(
     let random = Random::new();
     let issuer: Arc<str> = config.issuer.clone().ok_or(StartError::NoIssuer)?.into();
     let policies = Arc::new(config.policies()?);
+    let shared = is_shared(&*store);
+    clock.follow(&*store).await?;
     check_mode(&*store, &config, dev.is_some()).await?;
-    check_clients(&*store, &policies).await?;
+    let used = check_clients(&*store, &policies).await?;
     let now = clock.now();
-    let longest_access_ttl = raise_high_water(&*store, &policies, now).await?;
+    let lives = Lives::new(shared);
+    lives.begin(&*store, &policies, &used, now).await?;
+    let longest_access_ttl = lives.longest(now).max(policies.longest_access_ttl());
 
     let master = master_key(&*store, &config, &random).await?;
     let schedule = key_schedule(&config, &policies, longest_access_ttl);
+    let cells = limits::Shared::of(&store, master.naming());
     let keys = Keys::open(&*store, master, schedule, &random, now).await?;
     let texts: Arc<dyn TextMessages> = match &dev {
         // Whatever the file says: nothing that is only tried out reaches a phone.
@@ -223,8 +231,14 @@ pub async fn open(
         issuer,
         hasher: Hasher::new(config.users.hashing_threads, config.users.hashing_queue),
         password_policy: PasswordPolicy::open(config.users.breached_passwords_file.as_deref())?,
-        login_limits: LoginLimiter::new(&config.login),
-        message_budget: Budget::new(MESSAGES_PER_DAY, DAY),
+        login_limits: match &cells {
+            Some(cells) => LoginLimiter::shared(&config.login, cells.clone()),
+            None => LoginLimiter::new(&config.login),
+        },
+        message_budget: match cells {
+            Some(cells) => Budget::shared(MESSAGES_PER_DAY, DAY, cells),
+            None => Budget::new(MESSAGES_PER_DAY, DAY),
+        },
         policies,
         store,
         clock,
@@ -232,11 +246,13 @@ pub async fn open(
         keys,
         texts,
         clients: ClientCache::default(),
-        longest_access_ttl,
+        lives,
+        knowledge: Knowledge::new(),
+        shared,
+        draining: AtomicBool::new(false),
         dev,
         log_seq: AtomicU64::new(u64::MAX),
-        keys_read_at: AtomicI64::new(0),
-        log_read_at: AtomicI64::new(0),
+        keys_read_at: Mutex::new(None),
         metrics: crate::ops::Metrics::new(),
         readiness: crate::ops::health::Readiness::default(),
         config,
@@ -254,7 +270,7 @@ pub fn master_key_file(config: &Config) -> PathBuf {
     config.keys.master_key_file.clone().unwrap_or_else(|| config.store.data.join("master.key"))
 }
 
-/// In this time every process on the folder has learned of a key that another one made, and publishes it.
+/// In this time every process on the store has learned of a key that another one made, and publishes it.
 const LEARNED_WITHIN: Duration = Duration::from_secs(60);
 
 /// When keys change under this configuration.
@@ -291,7 +307,7 @@ async fn master_key(store: &dyn Store, config: &Config, random: &Random) -> Resu
 }
 
 /// Text messages that one user or one number gets in a day.
-const MESSAGES_PER_DAY: u32 = 20;
+const MESSAGES_PER_DAY: usize = 20;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A folder is development's or not, from its first start on. One that was set up by commands before its
@@ -316,82 +332,25 @@ async fn is_fresh(store: &dyn Store) -> Result<bool, StoreError> {
         && store.keys().await?.is_empty())
 }
 
-async fn check_clients(store: &dyn Store, policies: &Policies) -> Result<(), StartError> {
-    let mut after = None;
+/// The policies that clients use, each of which must be configured.
+async fn check_clients(store: &dyn Store, policies: &Policies) -> Result<BTreeSet<PolicyName>, StartError> {
+    let (mut used, mut after) = (BTreeSet::new(), None);
     loop {
         let page = store.clients(after.as_ref(), 200).await?;
-        let Some(last) = page.last() else { return Ok(()) };
+        let Some(last) = page.last() else { return Ok(used) };
         after = Some(last.id.clone());
         if let Some(client) = page.iter().find(|c| policies.find(&c.policy).is_none()) {
             let (client, policy) = (client.id.to_string(), client.policy.clone());
             return Err(StartError::MissingPolicy { client, policy });
         }
+        used.extend(page.into_iter().map(|c| c.policy));
     }
 }
 
-/// The longest life under which a living access token may have been issued, as far as the store knows.
+/// The longest life under which a living access token may have been issued, as far as the store and this
+/// configuration know: for commands.
 pub async fn longest_access_ttl(store: &dyn Store, policies: &Policies) -> Result<Duration, StoreError> {
-    let stored = store.meta(HIGH_WATER).await?.and_then(|v| HighWater::parse(&v));
-    Ok(stored.map_or(Duration::ZERO, |h| h.ttl).max(longest_of(policies)))
-}
-
-/// As [`longest_access_ttl`] for an authority that starts: a longer life of an earlier configuration counts
-/// until its last token is dead.
-async fn raise_high_water(
-    store: &dyn Store,
-    policies: &Policies,
-    now: Timestamp,
-) -> Result<Duration, StartError> {
-    let earlier = store.meta(HIGH_WATER).await?.and_then(|v| HighWater::parse(&v));
-    let next = HighWater::next(earlier, longest_of(policies), now);
-    put_meta(store, HIGH_WATER, next.text().into_bytes()).await?;
-    Ok(next.ttl)
-}
-
-/// The tokens of clients themselves live 5 minutes under any policy.
-fn longest_of(policies: &Policies) -> Duration {
-    policies.longest_access_ttl().max(Duration::from_secs(300))
-}
-
-/// The longest life of tokens that may be out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct HighWater {
-    /// That life.
-    ttl: Duration,
-    /// When the last token of a longer life than `current` is dead.
-    until: Timestamp,
-    /// The longest life under the configuration of the last start.
-    current: Duration,
-}
-
-impl HighWater {
-    fn next(earlier: Option<Self>, current: Duration, now: Timestamp) -> Self {
-        let mut next = Self { ttl: current, until: now, current };
-        let Some(earlier) = earlier else { return next };
-        // Under the configuration of the last start, a token may have been issued until now.
-        for (ttl, until) in [(earlier.ttl, earlier.until), (earlier.current, now + earlier.current)] {
-            if ttl > current && until > now {
-                next.ttl = next.ttl.max(ttl);
-                next.until = next.until.max(until);
-            }
-        }
-        next
-    }
-
-    fn parse(value: &[u8]) -> Option<Self> {
-        let mut parts = std::str::from_utf8(value).ok()?.split(' ').map(|n| n.parse::<u64>().ok());
-        let mut next = || parts.next().flatten();
-        let (ttl, until, current) = (next()?, next()?, next()?);
-        Some(Self {
-            ttl: Duration::from_millis(ttl),
-            until: Timestamp::from_millis(i64::try_from(until).ok()?),
-            current: Duration::from_millis(current),
-        })
-    }
-
-    fn text(&self) -> String {
-        format!("{} {} {}", self.ttl.as_millis(), self.until.millis(), self.current.as_millis())
-    }
+    Ok(lives::longest_access_ttl(store).await?.max(policies.longest_access_ttl()))
 }
 
 pub(crate) async fn put_meta(store: &dyn Store, name: &str, value: Vec<u8>) -> Result<(), StartError> {
@@ -399,48 +358,5 @@ pub(crate) async fn put_meta(store: &dyn Store, name: &str, value: Vec<u8>) -> R
         Ok(()) => Ok(()),
         Err(reseal_store::CommitError::Store(error)) => Err(error.into()),
         Err(other) => Err(StoreError::Unavailable(other.to_string()).into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const DAY_1: Timestamp = Timestamp::from_secs(86_400);
-
-    fn minutes(n: u64) -> Duration {
-        Duration::from_secs(60 * n)
-    }
-
-    #[test]
-    fn a_shortened_life_counts_until_its_last_token_is_dead() {
-        let first = HighWater::next(None, minutes(60), DAY_1);
-        assert_eq!(first.ttl, minutes(60));
-        let second = HighWater::next(Some(first), minutes(5), DAY_1 + minutes(600));
-        assert_eq!(second.ttl, minutes(60));
-        let again = HighWater::next(Some(second), minutes(5), DAY_1 + minutes(659));
-        assert_eq!(again.ttl, minutes(60));
-        let over = HighWater::next(Some(again), minutes(5), DAY_1 + minutes(661));
-        assert_eq!(over.ttl, minutes(5));
-    }
-
-    #[test]
-    fn a_life_between_two_others_is_not_forgotten() {
-        let long = HighWater::next(None, minutes(60), DAY_1);
-        let middle = HighWater::next(Some(long), minutes(30), DAY_1);
-        let short = HighWater::next(Some(middle), minutes(5), DAY_1 + minutes(50));
-        let later = HighWater::next(Some(short), minutes(5), DAY_1 + minutes(75));
-        assert!(
-            later.ttl >= minutes(30),
-            "tokens of the middle configuration live until minute 80: {later:?}"
-        );
-        assert_eq!(HighWater::next(Some(later), minutes(5), DAY_1 + minutes(200)).ttl, minutes(5));
-    }
-
-    #[test]
-    fn the_mark_is_read_as_it_was_written() {
-        let mark = HighWater::next(None, minutes(60), DAY_1);
-        assert_eq!(HighWater::parse(mark.text().as_bytes()), Some(mark));
-        assert_eq!(HighWater::parse(b"1 2"), None);
     }
 }

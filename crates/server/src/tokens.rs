@@ -3,6 +3,7 @@
 use crate::authority::Authority;
 use crate::http::error::{ApiError, ApiResult};
 use crate::keys::KeySet;
+use crate::lives::CLIENT_TOKEN_TTL;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reseal_core::auth::Amr;
@@ -63,7 +64,8 @@ impl Authority {
 
     /// Signs a client's own access token (RFC 6749 §4.4).
     pub fn mint_for_client(&self, client: &Client, scope: &Scope, now: Timestamp) -> ApiResult<Minted> {
-        let life = AccessLife { iat: now.secs(), exp: now.secs() + CLIENT_TOKEN_TTL, renew_at: None };
+        let ttl = i64::try_from(CLIENT_TOKEN_TTL.as_secs()).unwrap_or(0);
+        let life = AccessLife { iat: now.secs(), exp: now.secs() + ttl, renew_at: None };
         self.sign(client, scope, life, (None, now))
     }
 
@@ -110,10 +112,27 @@ impl Authority {
             tracing::error!(%error, "signing failed");
             ApiError::unavailable(RETRY)
         })?;
-        if self.clock.now().since(now) > MAX_SIGNING_DELAY {
-            return Err(ApiError::unavailable(RETRY));
-        }
+        self.may_sign(client, life, now)?;
         Ok(Minted { token, life })
+    }
+
+    /// Whether what was decided at `now` may still leave: in time, by knowledge that is fresh enough, for a client
+    /// as it still is, and of a life that every node knows of.
+    fn may_sign(&self, client: &Client, life: AccessLife, now: Timestamp) -> ApiResult<()> {
+        let secs = u64::try_from(life.exp - life.iat).unwrap_or(0);
+        let why = if self.clock.now().since(now) > MAX_SIGNING_DELAY {
+            "it took too long"
+        } else if !self.knowledge.covers(now) {
+            "this node does not know what others changed lately"
+        } else if self.clients.is_superseded(client) {
+            "the client was changed meanwhile"
+        } else if !self.lives.allows(Duration::from_secs(secs), now) {
+            "other nodes do not know yet that tokens may live so long"
+        } else {
+            return Ok(());
+        };
+        tracing::warn!(client_id = %client.id, "a token was not signed: {why}");
+        Err(ApiError::unavailable(RETRY))
     }
 
     /// Verifies one of our own access tokens: signature, type, issuer, audience, and, unless
@@ -149,8 +168,6 @@ fn is_access_token_type(typ: &str) -> bool {
 }
 
 const RETRY: Duration = Duration::from_secs(1);
-/// Life of a client's own token, seconds.
-const CLIENT_TOKEN_TTL: i64 = 300;
 
 /// Why a token was refused. The wire says less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -158,7 +158,7 @@ async fn start(
         strength,
         scope,
         origin: &origin,
-        now: admin.now,
+        now: app.after_waiting(&client, admin.now),
         extra_writes: Vec::new(),
     };
     let answer = start_session(&app, login).await.map_err(|error| match error.code() {

@@ -14,6 +14,7 @@ pub use text::{ChallengeText, Secret};
 use crate::authority::Authority;
 use crate::http::caller::{Origin, ShownIp};
 use crate::http::error::{ApiError, ApiResult};
+use crate::limits::LimitError;
 use crate::sms::SmsError;
 use http::{StatusCode, header};
 use reseal_core::challenge::{
@@ -75,7 +76,7 @@ pub async fn start_login(app: &Authority, step: SecondStep<'_>) -> ApiResult<Api
     let purpose = Purpose::Login { client_id: client.id.clone(), password_at: now };
     let code = new_code(app);
     let mut challenge = new_challenge(app, &text, (purpose, user, number), &code, now)?;
-    let allowed = take_message(app, user, number, now);
+    let allowed = take_message(app, user, number, now).await;
     if allowed.is_err() {
         // Nobody gets this code, so nobody may guess it, and none is sent again.
         challenge.code_hash = SecretHash(app.random.bytes());
@@ -104,7 +105,7 @@ pub async fn start_phone(
     number: &str,
     now: Timestamp,
 ) -> ApiResult<ChallengeBody> {
-    take_message(app, user, number, now)?;
+    take_message(app, user, number, now).await?;
     let text = ChallengeText::new(&app.random, None);
     let code = new_code(app);
     let challenge = new_challenge(app, &text, (Purpose::Phone { session_id }, user, number), &code, now)?;
@@ -129,7 +130,7 @@ pub async fn resend(
         let hash = code_hash(app, challenge.key_id, (&challenge.id, &code)).await?;
         let next = challenge.resend(hash, now).map_err(|e| not_resent(e, &challenge, now))?;
         if !paid {
-            take_message(app, user, &challenge.phone_number, now)?;
+            take_message(app, user, &challenge.phone_number, now).await?;
             paid = true;
         }
         match app.store.commit(Commit::of([Write::SwapChallenge(Box::new(next.clone()))])).await {
@@ -262,12 +263,15 @@ fn six_digits(typed: &str) -> Option<Zeroizing<String>> {
 }
 
 /// Takes one message from what the user and the number may get in a day.
-fn take_message(app: &Authority, user: &User, number: &str, now: Timestamp) -> ApiResult<()> {
-    let keys = [format!("user {}", user.id), format!("number {number}")];
-    app.message_budget.take(now.millis(), &keys).map_err(|wait| {
-        tracing::warn!(sub = %user.id, "the daily limit of text messages is reached");
-        let description = "Too many text messages were sent today. Use a recovery code, or wait.";
-        ApiError::too_many_requests(wait.0, description)
+async fn take_message(app: &Authority, user: &User, number: &str, now: Timestamp) -> ApiResult<()> {
+    let (of_user, of_number) = (format!("user {}", user.id), format!("number {number}"));
+    app.message_budget.take(now.millis(), [&of_user, &of_number]).await.map_err(|error| match error {
+        LimitError::TooMany(wait) => {
+            tracing::warn!(sub = %user.id, "the daily limit of text messages is reached");
+            let description = "Too many text messages were sent today. Use a recovery code, or wait.";
+            ApiError::too_many_requests(wait.0, description)
+        }
+        LimitError::Store(error) => error.into(),
     })
 }
 

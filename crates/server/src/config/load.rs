@@ -112,6 +112,7 @@ impl Config {
         let times = [
             ("server", "header_timeout", self.server.header_timeout, 1, hour),
             ("server", "request_timeout", self.server.request_timeout, 1, hour),
+            ("server", "drain_time", self.server.drain_time, 0, hour),
             ("server", "shutdown_timeout", self.server.shutdown_timeout, 0, hour),
             ("store", "timeout", self.store.timeout, 1, hour),
             ("store", "keep_ended", self.store.keep_ended, 0, years),
@@ -287,6 +288,7 @@ mod tests {
         for (table, key) in [
             ("server", "header_timeout"),
             ("server", "request_timeout"),
+            ("server", "drain_time"),
             ("server", "shutdown_timeout"),
             ("store", "timeout"),
             ("store", "keep_ended"),

@@ -65,6 +65,9 @@ pub struct ServerConfig {
     pub request_timeout: Ttl,
     /// Most connections at once.
     pub max_connections: usize,
+    /// Time between the signal to stop and the end of listening, in which the node says that it is not ready and
+    /// answers on, so that a load balancer sends nothing more to it. Without one: 0s.
+    pub drain_time: Ttl,
     /// Time that accepted requests get to finish at shutdown.
     pub shutdown_timeout: Ttl,
     /// Whether to log each request (method, route, status, time; no credentials, no query).
@@ -141,6 +144,7 @@ impl Default for ServerConfig {
             header_timeout: secs(10),
             request_timeout: secs(20),
             max_connections: 10_000,
+            drain_time: secs(0),
             shutdown_timeout: secs(20),
             access_log: false,
             metrics: true,

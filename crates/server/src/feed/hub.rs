@@ -2,10 +2,10 @@
 
 use super::chunk::Chunk;
 use bytes::Bytes;
+use reseal_core::Timestamp;
 use reseal_core::event::LoggedEvent;
 use reseal_core::feed::FeedMessage;
-use reseal_core::{ClientId, Timestamp};
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -29,8 +29,8 @@ pub struct Hub {
     read_at: Mutex<Option<Instant>>,
     places: Arc<Semaphore>,
     max_readers: usize,
-    /// Held by whoever reads the log. In it what this node told of clients by itself, until it has read that.
-    pub(super) reading: tokio::sync::Mutex<HashMap<ClientId, i64>>,
+    /// Held by whoever reads the log.
+    pub(super) reading: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Hub {

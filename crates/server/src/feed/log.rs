@@ -3,11 +3,12 @@
 
 use crate::authority::{App, Authority};
 use crate::jobs::JobError;
+use crate::knowledge::{CLOCKS, LEASE};
 use crate::manage::ManageError;
 use reseal_core::event::{EventKind, LoggedEvent};
 use reseal_core::{ClientId, Timestamp};
 use reseal_store::StoreError;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -58,11 +59,21 @@ pub async fn follow(app: App, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Reads what was logged since the last time, by this process and others (the command line on a live
-/// folder), drops what it makes stale, and hands it to the readers of the feed.
+/// Reads what was logged since the last time, by this process and others (other nodes, the command line on a
+/// live folder), drops what it makes stale, and hands it to the readers of the feed.
 pub async fn read_log(app: &Authority) -> Result<(), JobError> {
-    let mut told = app.feed.reading.lock().await;
-    let begun = Instant::now();
+    let _reading = app.feed.reading.lock().await;
+    read(app, false).await
+}
+
+/// The same, marks included, unless somebody else just did.
+pub(crate) async fn read_log_unless_current(app: &Authority) -> Result<(), JobError> {
+    let _reading = app.feed.reading.lock().await;
+    if app.wants_reading() { read(app, true).await } else { Ok(()) }
+}
+
+async fn read(app: &Authority, marks: bool) -> Result<(), JobError> {
+    let (begun, as_of) = (Instant::now(), app.clock.now());
     let mut seq = match app.log_seq.load(Ordering::Acquire) {
         u64::MAX => {
             let last = app.store.last_event().await?;
@@ -78,80 +89,111 @@ pub async fn read_log(app: &Authority) -> Result<(), JobError> {
             break;
         }
         let events = app.store.events_after(seq, PAGE).await?;
-        let dropped = drop_stale(app, &events).await;
+        let dropped = drop_stale(app, &events, as_of).await;
         let known = match &dropped {
-            Ok(()) => &events[..],
-            Err((known, _)) => &events[..*known],
+            Ok(_) => &events[..],
+            Err((known, ..)) => &events[..*known],
         };
-        tell_again(app, known, &mut told).await?;
+        if let Ok(news) | Err((_, news, _)) = &dropped {
+            tell_again(app, known, news).await?;
+        }
         let last = known.last().map_or(seq, |logged| logged.seq);
         // After a page that is not full nothing else lives, whatever numbers were swept.
         seq = if dropped.is_ok() && events.len() < PAGE { newest.max(last) } else { last };
         app.feed.publish(known, seq);
         app.log_seq.store(seq, Ordering::Release);
         // The rest counts as unread until it is done: the next look tries again.
-        dropped.map_err(|(_, error)| error)?;
+        dropped.map_err(|(.., error)| error)?;
     }
-    app.log_read_at.store(app.clock.now().millis(), Ordering::Release);
+    app.read_marks(marks).await?;
+    app.knowledge.was_read(as_of);
     app.feed.was_read(begun);
     Ok(())
 }
 
-/// A change of a client says which tokens are older than it by their `iat`. This node made tokens of the client
-/// as it was until it learned of the change: just now. If that is later than the change says (another process
-/// made it; the commit took long; a clock is ahead), it is told once more, so that it reaches those as well.
+/// A change of a client says which tokens are older than it by their `iat`. Until a node learned of the change
+/// it may have made tokens of the client as it was before. If one may be later than the change says (it was
+/// decided on by a clock that was behind; the commit took long), the change is told once more, as of now.
 ///
-/// `told`: what this node told so itself. That changed nothing that it could have missed.
+/// Where nodes share the store, a change reaches ahead by more than any node's lease (`KNOWN_WITHIN`), so this is
+/// rare. Every node that sees the need tells, for the one that signed may have died; and each looks once at one
+/// change, when it learns of it (`news`): after that it makes no token of before, and no other node does for
+/// longer than a lease. So what is told again is not answered, and the telling comes to rest.
 async fn tell_again(
     app: &Authority,
     events: &[LoggedEvent],
-    told: &mut HashMap<ClientId, i64>,
+    news: &BTreeSet<ClientId>,
 ) -> Result<(), JobError> {
     let now = app.clock.now();
-    for client_id in learned_late(events, told, now) {
+    let latest_token = if app.shared { now + LEASE + CLOCKS } else { now };
+    for client_id in learned_late(events, latest_token).into_iter().filter(|id| news.contains(id)) {
         tracing::debug!(%client_id, "learned late of a change of a client; it is told again");
         app.manage(now).client_changed_until_now(&client_id).await.map_err(|error| match error {
             ManageError::Store(error) => error,
             other => StoreError::Unavailable(other.to_string()),
         })?;
-        told.insert(client_id, now.secs().saturating_add(1));
     }
+    news.iter().for_each(|id| app.clients.settle(id));
     Ok(())
 }
 
-/// The clients whose latest change says less than this node must tell. What it told itself is no change that
-/// it could have missed; but only that one event, since another process may have made one of the same second.
-fn learned_late(events: &[LoggedEvent], told: &mut HashMap<ClientId, i64>, now: Timestamp) -> Vec<ClientId> {
+/// The clients of whom a token may have been made, by `latest_token`, that the latest change does not reach.
+fn learned_late(events: &[LoggedEvent], latest_token: Timestamp) -> Vec<ClientId> {
     let mut latest: BTreeMap<&ClientId, i64> = BTreeMap::new();
     for logged in events {
         let EventKind::ClientChanged { client_id, before } = &logged.event.kind else { continue };
-        if told.get(client_id) == Some(before) {
-            told.remove(client_id);
-            continue;
-        }
         let known = latest.entry(client_id).or_insert(*before);
         *known = (*known).max(*before);
     }
     latest
         .into_iter()
-        .filter(|(_, before)| *before <= now.secs())
+        .filter(|(_, before)| *before <= latest_token.secs())
         .map(|(client_id, _)| client_id.clone())
         .collect()
 }
 
-/// Drops what the events make stale on this node. On failure also how many of them may be known all the same.
-async fn drop_stale(app: &Authority, events: &[LoggedEvent]) -> Result<(), (usize, JobError)> {
-    if events.iter().any(|logged| matches!(logged.event.kind, EventKind::ClientChanged { .. })) {
+/// Drops what the events make stale on this node. Of which clients they are news; on failure also how many of
+/// them may be known all the same.
+async fn drop_stale(
+    app: &Authority,
+    events: &[LoggedEvent],
+    as_of: Timestamp,
+) -> Result<BTreeSet<ClientId>, (usize, BTreeSet<ClientId>, JobError)> {
+    let changed: BTreeSet<&ClientId> = events
+        .iter()
+        .filter_map(|logged| match &logged.event.kind {
+            EventKind::ClientChanged { client_id, .. } => Some(client_id),
+            _ => None,
+        })
+        .collect();
+    if !changed.is_empty() {
         app.clients.clear();
     }
+    let mut news = BTreeSet::new();
+    for id in changed {
+        let client = app.store.client(id).await.map_err(|error| (0, BTreeSet::new(), error.into()))?;
+        if app.clients.has_become(id, client.as_ref(), as_of) {
+            news.insert(id.clone());
+        }
+    }
     let keys = events.iter().position(|logged| matches!(logged.event.kind, EventKind::KeysChanged { .. }));
-    let Some(first) = keys else { return Ok(()) };
-    app.keys.reload(&*app.store, app.clock.now()).await.map_err(|error| (first, error.into()))
+    let Some(first) = keys else { return Ok(news) };
+    match app.keys.reload(&*app.store, app.clock.now()).await {
+        Ok(()) => Ok(news),
+        Err(error) => {
+            // Those behind it are looked at again.
+            let known = &events[..first];
+            news.retain(|id| known.iter().any(|e| matches!(&e.event.kind, EventKind::ClientChanged { client_id, .. } if client_id == id)));
+            Err((first, news, error.into()))
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::knowledge::KNOWN_WITHIN;
+    use proptest::prelude::*;
     use reseal_core::Event;
 
     const NOW: Timestamp = Timestamp::from_millis(101_003);
@@ -163,21 +205,55 @@ mod tests {
 
     #[test]
     fn a_change_is_late_if_tokens_may_have_been_made_since() {
-        let mut told = HashMap::new();
-        let late = learned_late(&[changed("a", 101), changed("b", 102), changed("c", 90)], &mut told, NOW);
+        let late = learned_late(&[changed("a", 101), changed("b", 102), changed("c", 90)], NOW);
         assert_eq!(late, ["a".parse().unwrap(), "c".parse().unwrap()]);
-        assert_eq!(learned_late(&[changed("a", 101), changed("a", 102)], &mut told, NOW), []);
+        assert_eq!(learned_late(&[changed("a", 101), changed("a", 102)], NOW), []);
     }
 
-    #[test]
-    fn what_this_node_told_itself_hides_no_other_change_of_the_same_second() {
-        let own = || HashMap::from([("a".parse().unwrap(), 101)]);
-        let mut told = own();
-        assert_eq!(learned_late(&[changed("a", 101)], &mut told, NOW), []);
-        assert!(told.is_empty(), "it hides one event, once");
-        for others in [changed("a", 101), changed("a", 99)] {
-            let late = learned_late(&[changed("a", 101), others], &mut own(), NOW);
-            assert_eq!(late, ["a".parse().unwrap()]);
+    proptest! {
+        /// Nodes that share a store, one of which may never read: every token that any of them may have made of the
+        /// client as it was before is older than the change as it was told at last, and the telling comes to rest.
+        #[test]
+        fn every_token_of_before_is_reached_and_nodes_do_not_answer_each_other_for_ever(
+            first_commit in 0i64..20_000,
+            steps in proptest::collection::vec((0usize..3, 1i64..700, 0i64..400), 200),
+            dies in proptest::option::of(0usize..3),
+        ) {
+            let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap();
+            let before = |decided: i64| (decided + millis(KNOWN_WITHIN)).div_euclid(1000) + 1;
+            let start = 1_000_000;
+            // When each event was committed, and what it says.
+            let mut log = vec![(start + first_commit, before(start))];
+            let mut seen = [0; 3];
+            let mut now = start;
+            let mut last_read_before = [start; 3];
+            for (n, step, commit) in steps {
+                now += step;
+                if dies == Some(n) {
+                    continue;
+                }
+                let visible = log.iter().filter(|(at, _)| *at <= now).count();
+                if visible == 0 {
+                    last_read_before[n] = now;
+                }
+                // News once; after that it is the same change, told again.
+                if std::mem::replace(&mut seen[n], visible) > 0 {
+                    continue;
+                }
+                let new: Vec<LoggedEvent> = log[..visible].iter().map(|(_, b)| changed("a", *b)).collect();
+                let latest = Timestamp::from_millis(now) + LEASE + CLOCKS;
+                if !learned_late(&new, latest).is_empty() {
+                    log.push((now + commit, before(now)));
+                    log.sort_unstable();
+                }
+            }
+            let reached = log.iter().map(|(_, before)| *before).max().unwrap();
+            for (n, read) in last_read_before.into_iter().enumerate() {
+                // One that died may have signed for a lease after the last reading that it can have made.
+                let read = if dies == Some(n) { start + first_commit } else { read };
+                prop_assert!((read + millis(LEASE)).div_euclid(1000) < reached, "{read} {log:?}");
+            }
+            prop_assert!(log.len() <= 1 + seen.len(), "{log:?}");
         }
     }
 }

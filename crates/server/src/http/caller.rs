@@ -3,7 +3,7 @@
 use crate::authority::{App, Authority};
 use crate::http::error::{ApiError, ApiResult};
 use crate::http::origin::check_cookie_request;
-use crate::tokens::OwnClaims;
+use crate::tokens::{OwnClaims, TokenFault};
 use axum::extract::FromRequestParts;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
@@ -81,7 +81,7 @@ impl Caller {
 }
 
 async fn from_token(app: &Authority, token: &str, now: Timestamp) -> ApiResult<Caller> {
-    let claims = match verify_bearer(app, token, now) {
+    let claims = match verify_bearer(app, token, now).await {
         Ok(claims) => claims,
         Err(refused) => return Err(why_expired(app, token, now).await?.unwrap_or(refused)),
     };
@@ -98,6 +98,7 @@ async fn from_token(app: &Authority, token: &str, now: Timestamp) -> ApiResult<C
     }
     let policy = live_policy(app, &snapshot.session, now)?;
     let client = client_of(app, &snapshot.session).await?;
+    let now = app.after_waiting(&client, now);
     let strength = snapshot.session.strength.weaker(presented.strength);
     let scope = claims.scope.intersection(&snapshot.session.scope).intersection(&client.scope);
     Ok(Caller {
@@ -136,6 +137,7 @@ pub async fn from_cookie(
     let mut snapshot = found.filter(|s| cookie.is_of(&s.session)).ok_or_else(refused)?;
     // Before anything is touched: a request that a foreign site made must leave no trace.
     let client = client_of(app, &snapshot.session).await?;
+    let now = app.after_waiting(&client, now);
     check_cookie_request(method, headers, (&app.issuer, &client.origins))?;
     let policy = live_policy(app, &snapshot.session, now)?;
 
@@ -210,19 +212,28 @@ pub fn live_policy(app: &Authority, session: &Session, now: Timestamp) -> ApiRes
 }
 
 /// The client of a session; without it (disabled, deleted) the session is over.
-async fn client_of(app: &Authority, session: &Session) -> ApiResult<Arc<Client>> {
+pub(crate) async fn client_of(app: &Authority, session: &Session) -> ApiResult<Arc<Client>> {
     crate::ops::access::note_client(&session.client_id);
     app.client(&session.client_id)
         .await?
         .ok_or_else(|| ApiError::session_over(reseal_core::EndReason::Revoked))
 }
 
-/// Verifies a bearer token of ours.
-pub fn verify_bearer(app: &Authority, token: &str, now: Timestamp) -> ApiResult<OwnClaims> {
-    app.verify_access_token(token, now, false).map_err(|fault| {
+/// Verifies a bearer token of ours. A key that is not here yet (another node made it a moment ago) is looked for
+/// once.
+pub async fn verify_bearer(app: &Authority, token: &str, now: Timestamp) -> ApiResult<OwnClaims> {
+    let mut verified = app.verify_access_token(token, now, false);
+    if matches!(verified, Err(TokenFault::UnknownKey)) {
+        if let Err(error) = app.reload_keys_soon().await {
+            tracing::error!(%error, "the keys could not be read again");
+            return Err(ApiError::unavailable(Duration::from_secs(1)));
+        }
+        verified = app.verify_access_token(token, now, false);
+    }
+    verified.map_err(|fault| {
         tracing::debug!(%fault, "access token refused");
         ApiError::invalid_token(match fault {
-            crate::tokens::TokenFault::Expired => "The access token has expired.",
+            TokenFault::Expired => "The access token has expired.",
             _ => "The access token is not valid here.",
         })
     })

@@ -63,7 +63,7 @@ async fn check(
     scope: &'static str,
     now: Timestamp,
 ) -> ApiResult<(Arc<Client>, i64)> {
-    let claims = verify_bearer(app, token, now)?;
+    let claims = verify_bearer(app, token, now).await?;
     if claims.sid.is_some() || claims.sub != claims.client_id.as_str() {
         tracing::warn!(sub = %claims.sub, client_id = %claims.client_id, scope, "a user's token was used for what is a client's");
         return Err(ApiError::forbidden(
@@ -72,7 +72,8 @@ async fn check(
         ));
     }
     let over = || ApiError::invalid_token("The client of this token was disabled or deleted.");
-    let client = app.client(&claims.client_id).await?.ok_or_else(over)?;
+    app.be_current().await?;
+    let client = app.client_as_known(&claims.client_id).await?.ok_or_else(over)?;
     if claims.iat < client.updated_at.secs() {
         return Err(ApiError::invalid_token(
             "The client has changed since this token was issued. Get a new one.",

@@ -29,30 +29,37 @@
 //! answer is the same [`TooMany`], whether the password was right or not. Logins with the right password,
 //! on the other hand, may run in any number at once.
 //!
-//! # Memory
+//! # Where counters lie
 //!
 //! A counter is one number: the time at which it will be empty again (the "theoretical arrival time" of
-//! GCRA). So an empty counter needs no entry, and waits are exact. Entries are keyed by 64 bits of a keyed
-//! hash, and their number is fixed. A full table drops the counters that are nearest to empty. Whoever
+//! GCRA). So an empty counter needs no entry, and waits are exact. What comes of the numbers is decided by pure
+//! rules (`rules`), next to them: in memory, or, where several nodes share the store, in its
+//! [cells](reseal_store::Cells), so that a limit holds over all nodes together. Cells are named by a keyed hash:
+//! the store tells nobody who tried to log in, or from where. While it is away, logins are refused anyway.
+//!
+//! In memory the number of entries is fixed. A full table drops the counters that are nearest to empty. Whoever
 //! wants to have his own full counter dropped must first fill thousands of others as far, each from an
-//! address or for an account that has its own limit. Counters are lost at a restart, and each node has its
-//! own.
+//! address or for an account that has its own limit. Counters in memory are lost at a restart.
 
 mod budget;
+mod cells;
+mod rules;
 mod table;
 
 pub use budget::Budget;
+pub use cells::Shared;
 
+use cells::Naming;
 use reseal_core::policy::Ttl;
+use reseal_store::{CellKey, StoreError};
+use rules::{LoginRules, Values};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use table::{Counters, Rate, Remembered};
+use table::Table;
 
 /// Limits on failed logins. Each counter allows a burst of failures and forgets it within `window`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -91,108 +98,136 @@ impl Default for LoginLimits {
 #[error("too many; try again in {} ms", .0.as_millis())]
 pub struct TooMany(pub Duration);
 
+/// Why there is no answer of a limit that allows.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LimitError {
+    /// Too many.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    /// The counters cannot be had.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// A login that was admitted and whose outcome is not known yet. Dropped without one it counts nothing:
 /// then nobody learned whether the password was right.
 #[derive(Debug)]
 #[must_use = "tell the limiter the outcome"]
-pub struct Attempt {
-    pair: u64,
-    address: u64,
-    account: u64,
-}
+pub struct Attempt(Keys);
 
 /// Counts failed logins. See the [module](self) for the rules. Time is an argument: milliseconds since the
 /// Unix epoch.
 pub struct LoginLimiter {
-    hasher: RandomState,
-    burst: u32,
-    burst_under_pressure: u32,
-    state: Mutex<State>,
+    rules: LoginRules,
+    counters: Counters,
 }
 
-struct State {
-    pairs: Counters,
-    addresses: Counters,
-    accounts: Counters,
-    logged_in: Remembered,
+enum Counters {
+    Memory(Mutex<[Table; rules::CELLS]>, Naming),
+    Shared(Shared),
 }
 
-/// Entries per table: under 1 MiB each when full.
+/// The names of the cells of one login, in the order of [`LoginRules`].
+type Keys = [CellKey; rules::CELLS];
+
+/// Entries per table: about 1 MiB each when full.
 const MAX_ENTRIES: usize = 32 * 1024;
 
 impl LoginLimiter {
-    /// A limiter without history.
+    /// A limiter without history that counts in memory.
     pub fn new(limits: &LoginLimits) -> Self {
         Self::with_capacity(limits, MAX_ENTRIES)
     }
 
     fn with_capacity(limits: &LoginLimits, entries: usize) -> Self {
-        let counters = |burst: NonZeroU32| Counters::new(Rate::new(burst.get(), limits.window.0), entries);
-        Self {
-            hasher: RandomState::new(),
-            burst: limits.burst.get(),
-            burst_under_pressure: limits.burst_under_pressure.get().min(limits.burst.get()),
-            state: Mutex::new(State {
-                pairs: counters(limits.burst),
-                addresses: counters(limits.burst_per_address),
-                accounts: counters(limits.pressure),
-                logged_in: Remembered::new(limits.remember_address.0, entries),
-            }),
-        }
+        let tables = std::array::from_fn(|_| Table::new(entries));
+        let counters = Counters::Memory(Mutex::new(tables), Naming::random());
+        Self { rules: LoginRules::new(limits), counters }
+    }
+
+    /// A limiter that counts in cells of the store, together with all other nodes.
+    pub fn shared(limits: &LoginLimits, cells: Shared) -> Self {
+        Self { rules: LoginRules::new(limits), counters: Counters::Shared(cells) }
     }
 
     /// Admits a login or says how long to wait. `account` is the normalised username, whether or not there
     /// is such a user.
-    pub fn check(&self, now_ms: i64, account: &str, address: IpAddr) -> Result<Attempt, TooMany> {
-        let address = network(address);
-        let attempt = Attempt {
-            pair: self.hasher.hash_one(("pair", account, address)),
-            address: self.hasher.hash_one(("address", address)),
-            account: self.hasher.hash_one(("account", account)),
+    pub async fn check(&self, now_ms: i64, account: &str, address: IpAddr) -> Result<Attempt, LimitError> {
+        let keys = self.keys(account, network(address));
+        let values = match &self.counters {
+            Counters::Memory(tables, _) => read(&lock(tables), &keys),
+            Counters::Shared(cells) => cells.read(keys).await?,
         };
-        self.judge(&self.lock(), now_ms, &attempt)?;
-        Ok(attempt)
+        self.rules.judge(now_ms, &values)?;
+        Ok(Attempt(keys))
     }
 
     /// The password was right. The login is good only if this is: the allowance may have been used up by
     /// parallel guesses since [`check`](Self::check), of which this would be one too many.
-    pub fn success(&self, now_ms: i64, attempt: Attempt) -> Result<(), TooMany> {
-        let mut state = self.lock();
-        self.judge(&state, now_ms, &attempt)?;
-        state.pairs.clear(attempt.pair);
-        state.logged_in.insert(now_ms, attempt.pair);
-        Ok(())
+    pub async fn success(&self, now_ms: i64, attempt: Attempt) -> Result<(), LimitError> {
+        self.settle(now_ms, attempt, LoginRules::success).await
     }
 
     /// The password was wrong. An error must be answered instead of telling so, or parallel guesses would
     /// learn which of them was wrong although too many were.
-    pub fn failure(&self, now_ms: i64, attempt: Attempt) -> Result<(), TooMany> {
-        let mut state = self.lock();
-        self.judge(&state, now_ms, &attempt)?;
-        state.pairs.add(now_ms, attempt.pair);
-        state.addresses.add(now_ms, attempt.address);
-        state.accounts.add(now_ms, attempt.account);
-        Ok(())
+    pub async fn failure(&self, now_ms: i64, attempt: Attempt) -> Result<(), LimitError> {
+        self.settle(now_ms, attempt, LoginRules::failure).await
     }
 
-    fn judge(&self, state: &State, now_ms: i64, attempt: &Attempt) -> Result<(), TooMany> {
-        let known = state.logged_in.contains(now_ms, attempt.pair);
-        let pressed = !known && state.accounts.wait(now_ms, attempt.account).is_some();
-        let burst = if pressed { self.burst_under_pressure } else { self.burst };
-        let of_pair = state.pairs.wait_within(now_ms, attempt.pair, burst);
-        let of_address = if known { None } else { state.addresses.wait(now_ms, attempt.address) };
-        // None is less than any wait.
-        of_pair.max(of_address).map_or(Ok(()), |wait| Err(TooMany(wait)))
+    /// Judges again and counts, next to the counters.
+    async fn settle(
+        &self,
+        now_ms: i64,
+        Attempt(keys): Attempt,
+        outcome: fn(&LoginRules, i64, &Values) -> Result<Values, TooMany>,
+    ) -> Result<(), LimitError> {
+        match &self.counters {
+            Counters::Memory(tables, _) => {
+                let mut tables = lock(tables);
+                let next = outcome(&self.rules, now_ms, &read(&tables, &keys))?;
+                for ((table, key), value) in tables.iter_mut().zip(keys).zip(next) {
+                    match value {
+                        Some(time) if time > now_ms => table.insert(now_ms, key, time),
+                        Some(_) => table.remove(key),
+                        None => {}
+                    }
+                }
+                Ok(())
+            }
+            Counters::Shared(cells) => {
+                let rules = self.rules;
+                Ok(cells.update(keys, move |values| outcome(&rules, now_ms, values)).await??)
+            }
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn keys(&self, account: &str, address: IpAddr) -> Keys {
+        let naming = match &self.counters {
+            Counters::Memory(_, naming) => naming,
+            Counters::Shared(cells) => cells.naming(),
+        };
+        let (account, address) = (account.as_bytes(), address.to_string());
+        [
+            naming.key(&[b"login pair", account, address.as_bytes()]),
+            naming.key(&[b"login address", address.as_bytes()]),
+            naming.key(&[b"login account", account]),
+            naming.key(&[b"login known", account, address.as_bytes()]),
+        ]
     }
+}
+
+fn read(tables: &[Table; rules::CELLS], keys: &Keys) -> Values {
+    std::array::from_fn(|n| tables[n].find(keys[n]))
+}
+
+fn lock(tables: &Mutex<[Table; rules::CELLS]>) -> MutexGuard<'_, [Table; rules::CELLS]> {
+    tables.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for LoginLimiter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LoginLimiter").field("burst", &self.burst).finish_non_exhaustive()
+        f.debug_struct("LoginLimiter").field("rules", &self.rules).finish_non_exhaustive()
     }
 }
 

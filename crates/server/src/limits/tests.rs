@@ -7,22 +7,49 @@ fn ip(n: u32) -> IpAddr {
     IpAddr::V4(std::net::Ipv4Addr::from_bits(0x0a00_0000 + n))
 }
 
-fn limiter() -> LoginLimiter {
-    LoginLimiter::new(&LoginLimits::default())
+fn limiter() -> Memory {
+    Memory(LoginLimiter::new(&LoginLimits::default()))
 }
 
-fn fail(limiter: &LoginLimiter, now: i64, account: &str, address: IpAddr) -> Result<(), TooMany> {
+/// A limiter that counts in memory, which never has anything to wait for.
+struct Memory(LoginLimiter);
+
+impl Memory {
+    fn check(&self, now: i64, account: &str, address: IpAddr) -> Result<Attempt, TooMany> {
+        at_once(self.0.check(now, account, address))
+    }
+
+    fn success(&self, now: i64, attempt: Attempt) -> Result<(), TooMany> {
+        at_once(self.0.success(now, attempt))
+    }
+
+    fn failure(&self, now: i64, attempt: Attempt) -> Result<(), TooMany> {
+        at_once(self.0.failure(now, attempt))
+    }
+}
+
+fn at_once<T>(answer: impl Future<Output = Result<T, LimitError>>) -> Result<T, TooMany> {
+    let mut answer = std::pin::pin!(answer);
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let std::task::Poll::Ready(answer) = answer.as_mut().poll(&mut cx) else { panic!("it waits") };
+    answer.map_err(|error| match error {
+        LimitError::TooMany(wait) => wait,
+        LimitError::Store(error) => panic!("{error}"),
+    })
+}
+
+fn fail(limiter: &Memory, now: i64, account: &str, address: IpAddr) -> Result<(), TooMany> {
     let attempt = limiter.check(now, account, address)?;
     limiter.failure(now, attempt)
 }
 
-fn succeed(limiter: &LoginLimiter, now: i64, account: &str, address: IpAddr) -> Result<(), TooMany> {
+fn succeed(limiter: &Memory, now: i64, account: &str, address: IpAddr) -> Result<(), TooMany> {
     let attempt = limiter.check(now, account, address)?;
     limiter.success(now, attempt)
 }
 
 /// Brings the account under pressure, from as many addresses as that takes.
-fn press(limiter: &LoginLimiter, now: i64, account: &str) {
+fn press(limiter: &Memory, now: i64, account: &str) {
     for n in 0..100 {
         fail(limiter, now, account, ip(1_000_000 + n)).unwrap();
     }
@@ -219,7 +246,7 @@ fn an_ipv6_subscriber_is_one_address() {
 
 #[test]
 fn a_full_table_keeps_the_guessers_counter() {
-    let limiter = LoginLimiter::with_capacity(&LoginLimits::default(), 64);
+    let limiter = Memory(LoginLimiter::with_capacity(&LoginLimits::default(), 64));
     for _ in 0..10 {
         fail(&limiter, 0, "ann", ip(1)).unwrap();
     }

@@ -2,12 +2,13 @@
 
 use super::{ATTEMPTS, Manage, ManageError};
 use crate::http::origin::is_origin;
+use crate::knowledge::{KNOWN_WITHIN, is_shared};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reseal_core::claims::Projection;
 use reseal_core::client::SecretHash;
 use reseal_core::event::{Event, EventKind};
-use reseal_core::{Client, ClientId, PolicyName, Scope};
+use reseal_core::{Client, ClientId, PolicyName, Scope, Timestamp};
 use reseal_jose::Algorithm;
 use reseal_store::{Commit, CommitError, Conflict, Write};
 use zeroize::Zeroizing;
@@ -183,9 +184,10 @@ impl Manage<'_> {
     /// tokens of the client as it was before. The record says so too, to those who renew.
     pub async fn client_changed_until_now(&self, id: &ClientId) -> Result<(), ManageError> {
         for _ in 0..ATTEMPTS {
+            let takes_effect = self.effect().0;
             let mut commit = Commit::of([self.client_changed(id), self.clients_changed()]);
             if let Some(old) = self.store.client(id).await? {
-                let (version, updated_at) = (old.version.wrapping_add(1), self.now.max(old.updated_at));
+                let (version, updated_at) = (old.version.wrapping_add(1), self.updated(&old, takes_effect));
                 commit.push(Write::SwapClient(Box::new(Client { version, updated_at, ..old })));
             }
             match self.store.commit(commit).await {
@@ -207,9 +209,12 @@ impl Manage<'_> {
             if new == old {
                 return Ok(old);
             }
-            let new = Client { version: old.version.wrapping_add(1), updated_at: self.now, ..new };
+            let is_told = is_narrowed(&old, &new);
+            let takes_effect = if is_told { self.effect().0 } else { self.now };
+            let (version, updated_at) = (old.version.wrapping_add(1), self.updated(&old, takes_effect));
+            let new = Client { version, updated_at, ..new };
             let mut commit = Commit::of([Write::SwapClient(Box::new(new.clone())), self.clients_changed()]);
-            if is_narrowed(&old, &new) {
+            if is_told {
                 commit.push(self.client_changed(id));
             }
             match self.store.commit(commit).await {
@@ -261,11 +266,30 @@ impl Manage<'_> {
         Ok(())
     }
 
+    /// The event of a change of the client.
     fn client_changed(&self, id: &ClientId) -> Write {
-        // Tokens know no parts of a second: those of the second of the change may be older than it.
-        let before = self.now.secs().saturating_add(1);
-        let kind = EventKind::ClientChanged { client_id: id.clone(), before };
+        let kind = EventKind::ClientChanged { client_id: id.clone(), before: self.effect().1 };
         Write::Log(Event { kind, until: self.event_until })
+    }
+
+    /// When a change of a client takes effect, and which tokens are older than it (Unix seconds).
+    ///
+    /// Where other nodes sign tokens too, not before all of them must have learned of it: a node that knows of the
+    /// change signs none for the client until then, at a whole second. Else at once; but tokens know no parts of
+    /// a second, and those of this second may be older.
+    fn effect(&self) -> (Timestamp, i64) {
+        if is_shared(self.store) {
+            let second = (self.now + KNOWN_WITHIN).secs().saturating_add(1);
+            (Timestamp::from_secs(second), second)
+        } else {
+            (self.now, self.now.secs().saturating_add(1))
+        }
+    }
+
+    /// `updated_at` of a client that changes: an earlier change may have yet to take effect.
+    fn updated(&self, old: &Client, takes_effect: Timestamp) -> Timestamp {
+        let is_pending = old.updated_at <= self.now + 2 * KNOWN_WITHIN;
+        if is_pending { takes_effect.max(old.updated_at) } else { takes_effect }
     }
 
     fn random_client_id(&self) -> Result<ClientId, ManageError> {

@@ -7,7 +7,7 @@ mod file;
 
 use crate::random::Random;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
-use aws_lc_rs::hkdf;
+use aws_lc_rs::{hkdf, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fmt;
@@ -21,6 +21,7 @@ pub const VARIABLE: &str = "RESEAL_MASTER_KEY";
 pub struct MasterKey {
     sealing: RandomizedNonceKey,
     fingerprint: [u8; 32],
+    naming: hmac::Key,
 }
 
 /// Why there is no master key. Each says what to do; none shows the key.
@@ -116,12 +117,18 @@ impl MasterKey {
         };
         let sealing = RandomizedNonceKey::new(&AES_256_GCM, subkey(b"seal aes-256-gcm").as_slice())
             .expect("32 bytes are an AES-256 key");
-        Self { sealing, fingerprint: *subkey(b"fingerprint") }
+        let naming = hmac::Key::new(hmac::HMAC_SHA256, subkey(b"names hmac sha-256").as_slice());
+        Self { sealing, fingerprint: *subkey(b"fingerprint"), naming }
     }
 
     /// Tells one master key from another and nothing more; it may be stored in the clear.
     pub const fn fingerprint(&self) -> [u8; 32] {
         self.fingerprint
+    }
+
+    /// Names things in a store that nobody should find there in the clear: the same on every node.
+    pub fn naming(&self) -> hmac::Key {
+        self.naming.clone()
     }
 
     /// Encrypts a secret for the context: it can be opened with the same context only.

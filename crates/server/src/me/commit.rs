@@ -1,7 +1,7 @@
 //! The commit that every change of one's own record shares.
 
 use crate::authority::Authority;
-use crate::http::caller::{Caller, Presented, live_policy, superseded};
+use crate::http::caller::{Caller, Presented, client_of, live_policy, superseded};
 use crate::http::error::{ApiError, ApiResult};
 use crate::manage::users::user_change;
 use reseal_core::session::Change;
@@ -18,6 +18,8 @@ pub(super) const ATTEMPTS: usize = 32;
 /// was checked when the request came in; since then his password may have waited to be hashed, his session
 /// may have ended, or his cookie been replaced.
 pub(super) async fn read_again(app: &Authority, caller: &mut Caller) -> ApiResult<Snapshot> {
+    caller.client = client_of(app, &caller.session).await?;
+    caller.scope = caller.scope.intersection(&caller.client.scope);
     caller.now = app.clock.now();
     let gone = || ApiError::invalid_token("The session is gone. Sign in again.");
     let snapshot = app.store.session(caller.session.id).await?.ok_or_else(gone)?;

@@ -4,7 +4,7 @@
 use crate::authority::Authority;
 use crate::http::caller::{Caller, Origin, Presented, superseded};
 use crate::http::error::{ApiError, ApiResult};
-use crate::limits::TooMany;
+use crate::limits::LimitError;
 use crate::password::{Password, StoredHash};
 use crate::session::login::busy;
 use reseal_core::user::{UserSecrets, username_key};
@@ -50,21 +50,24 @@ pub(super) async fn check_password(
     let (now, sub, sid) = (caller.now.millis(), caller.user.id, caller.session.id);
     let account = username_key(&caller.user.username);
     let address = origin.ip.unwrap_or(IpAddr::from([0, 0, 0, 0]));
-    let limited = |e: TooMany| {
-        tracing::warn!(%sub, %sid, "password check limited");
-        ApiError::too_many_requests(e.0, "Too many wrong passwords. Wait, then try again.")
+    let limited = |error: LimitError| match error {
+        LimitError::TooMany(wait) => {
+            tracing::warn!(%sub, %sid, "password check limited");
+            ApiError::too_many_requests(wait.0, "Too many wrong passwords. Wait, then try again.")
+        }
+        LimitError::Store(error) => error.into(),
     };
-    let attempt = app.login_limits.check(now, &account, address).map_err(limited)?;
+    let attempt = app.login_limits.check(now, &account, address).await.map_err(limited)?;
     let secrets = app.store.user_secrets(sub).await?.map(|(_, secrets)| secrets).unwrap_or_default();
     let stored = secrets.password.as_deref().and_then(|hash| StoredHash::parse(hash).ok());
     let known = stored.is_some();
     let verdict =
         app.hasher.verify(password, stored.unwrap_or_else(StoredHash::dummy)).await.map_err(busy)?;
     if known && verdict.ok {
-        app.login_limits.success(now, attempt).map_err(limited)?;
+        app.login_limits.success(now, attempt).await.map_err(limited)?;
         Ok(secrets)
     } else {
-        app.login_limits.failure(now, attempt).map_err(limited)?;
+        app.login_limits.failure(now, attempt).await.map_err(limited)?;
         tracing::warn!(%sub, %sid, "wrong current password");
         Err(ApiError::forbidden(
             "invalid_credentials",

@@ -4,7 +4,6 @@ use crate::authority::{App, Authority};
 use crate::http::error::{ApiError, ApiResult, ErrorBody};
 use axum::Json;
 use axum::extract::State;
-use reseal_core::Timestamp;
 use reseal_jose::Algorithm;
 use serde::Serialize;
 use std::sync::atomic::Ordering;
@@ -43,23 +42,28 @@ async fn live() -> Json<Health> {
     Json(Health { status: "live" })
 }
 
-/// Whether it can do its work: the store answers reads and writes, the event log was read lately, keys
-/// are there. Send no requests while not.
+/// Whether it can do its work: the store answers reads and writes, its clock and this machine's agree, the event
+/// log was read lately, keys are there, and it is not about to stop. Send no requests while not.
 #[utoipa::path(
     get, path = "/health/ready", tag = "operations",
     responses(
         (status = 200, description = "It can", body = Health),
-        (status = 503, description = "It cannot; `reason` is store, event_log or keys", body = ErrorBody),
+        (status = 503, description = "It cannot; `reason` is stopping, store, clock, event_log or keys", body = ErrorBody),
     )
 )]
 async fn ready(State(app): State<App>) -> ApiResult<Json<Health>> {
     let not_ready = |reason| ApiError::unavailable(Duration::from_secs(1)).reason(reason);
-    let now = app.clock.now();
+    if app.draining.load(Ordering::Acquire) {
+        return Err(not_ready("stopping"));
+    }
     if !store_answers(&app).await {
         return Err(not_ready("store"));
     }
-    let read_at = Timestamp::from_millis(app.log_read_at.load(Ordering::Acquire));
-    if now.since(read_at) > LOG_AGE {
+    if !app.clock.agrees() {
+        return Err(not_ready("clock"));
+    }
+    let now = app.clock.now();
+    if now.since(app.knowledge.as_of()) > LOG_AGE {
         return Err(not_ready("event_log"));
     }
     if app.keys.load().signing(Algorithm::Es256, now).is_none() {

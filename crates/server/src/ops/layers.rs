@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt as _;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
@@ -167,10 +168,16 @@ impl Facts {
             headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
         }
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if self.app.dev.is_some()
+        // Clients go by it, and a machine's clock may be another than the one that this node goes by.
+        let differs = self.app.clock.machine_behind().is_some_and(|ms| ms.unsigned_abs() >= 500);
+        if (self.app.dev.is_some() || differs)
             && let Some(date) = self.app.clock.http_date()
         {
             headers.insert(header::DATE, date);
+        }
+        if self.app.draining.load(Ordering::Relaxed) {
+            // A proxy that kept the connection would send its next request just as it is closed.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         if self.https {

@@ -265,14 +265,21 @@ fn gauges(app: &Authority, text: &mut String) {
         let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n\n");
     };
     let now = app.clock.now();
-    let read_at = reseal_core::Timestamp::from_millis(app.log_read_at.load(Ordering::Acquire));
     line("gauge", "reseal_event_seq", "Newest event of the log that this node has read.", {
         let seq = app.log_seq.load(Ordering::Acquire);
         // An approximation above 2^53, which no log reaches.
         if seq == u64::MAX { 0.0 } else { seq as f64 }
     });
-    let age = now.since(read_at).as_secs_f64();
+    let age = now.since(app.knowledge.as_of()).as_secs_f64();
     line("gauge", "reseal_event_log_age_seconds", "Time since this node last read the event log.", age);
+    if let Some(behind) = app.clock.machine_behind() {
+        let seconds = behind as f64 / 1000.0;
+        let help =
+            "How far this machine's clock is behind the store's, which the node goes by; negative: ahead.";
+        line("gauge", "reseal_clock_behind_seconds", help, seconds);
+    }
+    let draining = if app.draining.load(Ordering::Acquire) { 1.0 } else { 0.0 };
+    line("gauge", "reseal_draining", "1 while the node is about to stop and answers on.", draining);
     let queued = u32::try_from(app.store.queued()).map_or(f64::INFINITY, f64::from);
     line("gauge", "reseal_store_queue", "Writes that wait for the store.", queued);
     let kept = u32::try_from(app.gateway.token_bytes()).map_or(f64::INFINITY, f64::from);

@@ -238,7 +238,6 @@ impl Pending {
         text: &ChallengeText,
         (client_id, secret): (Option<&str>, Option<&Secret>),
     ) -> ApiResult<Self> {
-        let now = app.clock.now();
         let challenge = challenges::read(app, text).await?;
         let Purpose::Login { client_id: own, .. } = &challenge.purpose else {
             return Err(invalid_challenge());
@@ -249,7 +248,7 @@ impl Pending {
         let given = ClientCredentials::read(headers, Some(own.as_str()), secret.map(Secret::reveal))?;
         let client = app.authenticate_client(&given).await?;
         check_login_request(headers, &app.issuer, &client.origins)?;
-        Ok(Self { client, now })
+        Ok(Self { client, now: app.clock.now() })
     }
 }
 

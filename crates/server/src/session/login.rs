@@ -5,10 +5,10 @@ use crate::challenges::SecondStep;
 use crate::http::answer::{CredentialAnswer, CredentialBody, Grant};
 use crate::http::body::JsonBody;
 use crate::http::caller::{self, Origin, ShownIp};
-use crate::http::client_auth::ClientCredentials;
+use crate::http::client_auth::{ClientCredentials, invalid_client};
 use crate::http::error::{ApiError, ApiResult, ErrorBody};
 use crate::http::origin::check_login_request;
-use crate::limits::TooMany;
+use crate::limits::LimitError;
 use crate::password::{HashError, Password, StoredHash};
 use axum::extract::State;
 use http::{HeaderMap, StatusCode, header};
@@ -87,7 +87,9 @@ pub async fn first_step(
     (origin, headers): (&Origin, &HeaderMap),
 ) -> ApiResult<CredentialAnswer> {
     let user = check_password(app, username, password, (origin, app.clock.now())).await?;
-    // The password may have waited for its turn; what is decided, is decided now.
+    // The password may have waited for its turn; what is decided, is decided now, for the client as it is now.
+    let current = app.client(&client.id).await?.ok_or_else(|| invalid_client(false))?;
+    let (client, scope) = (&*current, scope.intersection(&current.scope));
     let now = app.clock.now();
     if user.has_second_factor() {
         app.metrics.login("second_factor_required");
@@ -214,12 +216,15 @@ async fn check_password(
 ) -> ApiResult<User> {
     let account = reseal_core::user::username_key(username);
     let address = origin.ip.unwrap_or(std::net::IpAddr::from([0, 0, 0, 0]));
-    let limited = |wait: TooMany| {
-        app.metrics.login("limited");
-        tracing::warn!(ip = %address, "login limited");
-        ApiError::too_many_requests(wait.0, "Too many failed logins from here. Wait, then try again.")
+    let limited = |error: LimitError| match error {
+        LimitError::TooMany(wait) => {
+            app.metrics.login("limited");
+            tracing::warn!(ip = %address, "login limited");
+            ApiError::too_many_requests(wait.0, "Too many failed logins from here. Wait, then try again.")
+        }
+        LimitError::Store(error) => error.into(),
     };
-    let attempt = app.login_limits.check(now.millis(), &account, address).map_err(limited)?;
+    let attempt = app.login_limits.check(now.millis(), &account, address).await.map_err(limited)?;
     let found = app.store.user_by_username(username).await?;
     let stored = found
         .as_ref()
@@ -230,14 +235,14 @@ async fn check_password(
     let verdict = app.hasher.verify(password.clone(), stored).await.map_err(busy)?;
     match found {
         Some((user, secrets)) if known && verdict.ok && !user.disabled => {
-            app.login_limits.success(now.millis(), attempt).map_err(limited)?;
+            app.login_limits.success(now.millis(), attempt).await.map_err(limited)?;
             if verdict.needs_rehash {
                 rehash(app, &user, secrets, password).await;
             }
             Ok(user)
         }
         found => {
-            app.login_limits.failure(now.millis(), attempt).map_err(limited)?;
+            app.login_limits.failure(now.millis(), attempt).await.map_err(limited)?;
             app.metrics.login("failure");
             let sub = found.map(|(user, _)| user.id.to_string());
             tracing::warn!(sub = sub.as_deref().unwrap_or("-"), ip = %address, "login failed");

@@ -7,7 +7,9 @@ use reseal_core::event::LoggedEvent;
 use reseal_core::keys::KeyRecord;
 use reseal_core::user::UserSecrets;
 use reseal_core::{Client, ClientId, Session, SessionId, TimelineEntry, Timestamp, User, UserId};
-use reseal_store::{Commit, CommitError, EndSessions, SessionUpdate, Snapshot, Store, StoreError, Swept};
+use reseal_store::{
+    Cells, Commit, CommitError, EndSessions, SessionUpdate, Snapshot, Store, StoreError, Swept,
+};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{oneshot, watch};
@@ -207,5 +209,13 @@ impl Store for Gate {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.store.check().await
+    }
+
+    async fn time(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.store.time().await
+    }
+
+    fn cells(&self) -> Option<&dyn Cells> {
+        self.store.cells()
     }
 }

@@ -64,7 +64,7 @@ pub struct TestAuthority {
     /// Between the authority and its store.
     pub gate: Arc<Gate>,
     router: axum::Router,
-    _folder: tempfile::TempDir,
+    _folder: Arc<tempfile::TempDir>,
 }
 
 impl TestAuthority {
@@ -91,10 +91,19 @@ impl TestAuthority {
             let write = Write::CreateClient(Box::new(client(id, policy)));
             store.commit(Commit::of([write])).await.unwrap();
         }
+        Self::over(config, store, (Clock::manual(START), Arc::default()), Arc::new(folder)).await
+    }
+
+    /// A node over a store that has clients already.
+    pub async fn over(
+        config: Config,
+        store: Arc<dyn Store>,
+        (clock, outbox): (Clock, Arc<Outbox>),
+        folder: Arc<tempfile::TempDir>,
+    ) -> Self {
         let gate = Arc::new(Gate::new(store));
         let store: Arc<dyn Store> = Arc::clone(&gate) as _;
-        let mut app = reseal_server::start::open(config, store, Clock::manual(START), None).await.unwrap();
-        let outbox = Arc::new(Outbox::default());
+        let mut app = reseal_server::start::open(config, store, clock, None).await.unwrap();
         let texts: Arc<dyn TextMessages> = Arc::clone(&outbox) as _;
         Arc::get_mut(&mut app).expect("nobody else holds it yet").texts = texts;
         let router = reseal_server::router::router(&app);
@@ -421,13 +430,27 @@ impl Outbox {
     }
 }
 
+/// Asks again until there is an answer.
+pub async fn until<T>(ask: impl AsyncFn() -> Option<T>) -> T {
+    let answered = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), answered).await.expect("it never comes")
+}
+
 /// Another code than this one.
 pub fn other_than(code: &str) -> String {
     let number: u32 = code.parse().unwrap();
     format!("{:06}", (number + 1) % 1_000_000)
 }
 
-fn client(id: &str, policy: &str) -> Client {
+/// A client of the tests, confidential if it is [`SERVICE`].
+pub fn client(id: &str, policy: &str) -> Client {
     let confidential = id == SERVICE;
     Client {
         id: id.parse().unwrap(),
