@@ -48,13 +48,17 @@ impl Backing for PostgresStore {
         self.detached(async move { inner.write_back(&rows).await }).await
     }
 
-    async fn outdated(&self, before: Timestamp, limit: usize) -> std::result::Result<Vec<Session>, StoreError> {
+    async fn outdated(
+        &self,
+        before: Timestamp,
+        limit: usize,
+    ) -> std::result::Result<Vec<Session>, StoreError> {
         let inner = &self.inner;
         self.list_with(|c| {
             let inner = Arc::clone(inner);
-            Box::pin(async move {
-                hot::outdated(c, &inner.known, (before, limit, LOOK_AT)).await.map(sessions)
-            })
+            Box::pin(
+                async move { hot::outdated(c, &inner.known, (before, limit, LOOK_AT)).await.map(sessions) },
+            )
         })
         .await
     }

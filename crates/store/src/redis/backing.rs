@@ -63,8 +63,8 @@ pub trait Backing: Store {
     /// The users that are there, in any order.
     async fn users_by_id(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError>;
 
-    /// Writes rotation and deadlines over rows that have that version, have not ended and have an earlier
-    /// idle deadline. No version changes by it.
+    /// Writes rotation and deadlines over rows that have that version, have not ended and were used before
+    /// that. No version changes by it.
     async fn write_back(&self, rows: &[Renewed]) -> Result<(), StoreError>;
 
     /// Sessions that a sweep would remove now: those whose end or deadline, as written here, lies before.

@@ -203,10 +203,7 @@ pub(super) fn decide(current: &Current, item: &mut Item) -> Result<Change, Store
 }
 
 /// The next row and the lines of a rotation or a touch; `None` for any other change.
-pub(super) fn renewal(
-    last: &Session,
-    change: Change,
-) -> Option<(Session, Vec<reseal_core::TimelineEntry>)> {
+pub(super) fn renewal(last: &Session, change: Change) -> Option<(Session, Vec<reseal_core::TimelineEntry>)> {
     let next = change.session?;
     (change.events.is_empty() && row::is_renewal(last, &next)).then_some((next, change.timeline))
 }

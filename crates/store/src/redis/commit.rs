@@ -1,11 +1,11 @@
 //! Commits: done by the backing store, then told to Redis.
 
+use super::Inner;
 use super::backing::{Backing, Renewed};
 use super::keys::{Swap, life};
 use super::link::Link;
 use super::resolve::Current;
 use super::row::{self, Hot};
-use super::Inner;
 use crate::{Commit, CommitError, Conflict, EndFilter, StoreError, Write};
 use reseal_core::{Session, SessionId, UserId};
 use std::collections::HashMap;
@@ -170,7 +170,7 @@ impl<B: Backing> Inner<B> {
         for (session, row) in open.into_iter().zip(rows) {
             let Some(stored) = row? else { continue };
             let Ok(hot) = Hot::decode(&stored.0) else { continue };
-            if hot.idle_expires_at > session.idle_expires_at {
+            if hot.renewed_at > session.renewed_at {
                 later.push(Renewed {
                     id: session.id,
                     version: session.version,

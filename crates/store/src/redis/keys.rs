@@ -95,7 +95,9 @@ impl Link {
         };
         answers
             .into_iter()
-            .map(|answer| answer.map_err(CallError::into_store_error).and_then(|answer| stored(answer.values)))
+            .map(|answer| {
+                answer.map_err(CallError::into_store_error).and_then(|answer| stored(answer.values))
+            })
             .collect()
     }
 
@@ -154,7 +156,10 @@ impl Link {
             let slot = if self.is_cluster() { session_key(swap.id).0 } else { 0 };
             by_slot.entry(slot).or_default().push(i);
         }
-        by_slot.into_values().flat_map(|group| group.chunks(AT_ONCE).map(<[usize]>::to_vec).collect::<Vec<_>>()).collect()
+        by_slot
+            .into_values()
+            .flat_map(|group| group.chunks(AT_ONCE).map(<[usize]>::to_vec).collect::<Vec<_>>())
+            .collect()
     }
 
     /// Looks whether swaps were done whose answer was lost: the rows tell.

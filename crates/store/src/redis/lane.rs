@@ -77,11 +77,7 @@ fn closed() -> StoreError {
     StoreError::Unavailable("it is closed".to_owned())
 }
 
-async fn run<B: Backing>(
-    inner: Arc<Inner<B>>,
-    mut items: mpsc::Receiver<Item>,
-    waiting: Arc<AtomicUsize>,
-) {
+async fn run<B: Backing>(inner: Arc<Inner<B>>, mut items: mpsc::Receiver<Item>, waiting: Arc<AtomicUsize>) {
     let mut link = inner.new_link();
     let mut batch = Vec::new();
     loop {

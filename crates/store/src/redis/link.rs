@@ -145,7 +145,8 @@ impl Link {
         for call in pending {
             match call.ask.clone().or_else(|| map.node(call.call.slot).cloned()) {
                 Some(node) => by_node.entry(node).or_default().push(call),
-                None => done.push((call, Next::Again(StoreError::Unavailable("a slot without a server".to_owned())))),
+                None => done
+                    .push((call, Next::Again(StoreError::Unavailable("a slot without a server".to_owned())))),
             }
         }
         if self.open.len() > MAX_OPEN {
@@ -192,7 +193,8 @@ async fn talk(
     replicas: Option<(u32, u64)>,
 ) -> Talk {
     let failed = |node, calls: Vec<Pending>, next: &dyn Fn(&Pending) -> Next| {
-        let done = calls.into_iter().map(|call| (next(&call), call)).map(|(next, call)| (call, next)).collect();
+        let done =
+            calls.into_iter().map(|call| (next(&call), call)).map(|(next, call)| (call, next)).collect();
         Talk { node, open: None, confirmed: true, done }
     };
     let mut connection = match open {

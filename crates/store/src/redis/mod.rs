@@ -38,7 +38,8 @@ pub use backing::{Backing, Edition, Head, Renewed};
 pub use report::NodeReport;
 
 use crate::{
-    Cells, Commit, CommitError, EndSessions, OpenError, Secret, SessionUpdate, Snapshot, Store, StoreError, StoreUrl, Swept,
+    Cells, Commit, CommitError, EndSessions, OpenError, Secret, SessionUpdate, Snapshot, Store, StoreError,
+    StoreUrl, Swept,
 };
 use async_trait::async_trait;
 use lane::Lanes;
@@ -64,6 +65,8 @@ const TEXT_BYTES: usize = 8 << 20;
 const USER_BYTES: usize = 16 << 20;
 /// Connections for what is not a renewal: commits, lists, sweeps.
 const LINKS: usize = 8;
+/// Sessions that are written back together.
+const WRITE_BACK_PAGE: usize = 1000;
 /// When to come again if too much waits.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -198,7 +201,7 @@ impl<B: Backing> RedisStore<B> {
     pub async fn open(options: RedisOptions, backing: Arc<B>) -> Result<Self, OpenError> {
         let nodes = Arc::new(Nodes::new(&options).map_err(OpenError::Options)?);
         report::examine(&nodes, &options).await?;
-        let lanes = options.connections.clamp(1, 64);
+        let lanes = options.connections.clamp(1, 256);
         let inner = Arc::new(Inner {
             backing,
             nodes,
@@ -232,6 +235,19 @@ impl<B: Backing> RedisStore<B> {
             behind: read(&counters.behind),
             conflicts: read(&counters.conflicts),
             unconfirmed: read(&counters.unconfirmed),
+        }
+    }
+
+    /// Writes rotation and deadlines of all sessions into the backing store; of how many. To be done when
+    /// nothing renews any more and before Redis is given up, or the store moves: a token ahead of its row is
+    /// proof of a theft to a store that loses nothing.
+    pub async fn write_back_all(&self) -> Result<usize, StoreError> {
+        let (mut after, mut written) = (None, 0);
+        loop {
+            let page = self.inner.backing.open_sessions(after, WRITE_BACK_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(written) };
+            after = Some(last.id);
+            written += self.inner.write_back_of(&page).await?.len();
         }
     }
 
@@ -280,7 +296,10 @@ impl<B: Backing> Store for RedisStore<B> {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot.clone());
             Change::default()
         });
-        let found = self.reads.call(SessionUpdate { id, event_until: Timestamp::EPOCH, advance: None, decide }).await?;
+        let found = self
+            .reads
+            .call(SessionUpdate { id, event_until: Timestamp::EPOCH, advance: None, decide })
+            .await?;
         let snapshot = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
         Ok(snapshot.filter(|_| found))
     }
@@ -312,7 +331,11 @@ impl<B: Backing> Store for RedisStore<B> {
         self.inner.brought_up_to_date(sessions).await
     }
 
-    async fn open_sessions(&self, after: Option<SessionId>, limit: usize) -> Result<Vec<Session>, StoreError> {
+    async fn open_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: usize,
+    ) -> Result<Vec<Session>, StoreError> {
         let sessions = self.inner.backing.open_sessions(after, limit).await?;
         self.inner.brought_up_to_date(sessions).await
     }
@@ -369,7 +392,12 @@ impl<B: Backing> Store for RedisStore<B> {
         self.inner.backing.meta(name).await
     }
 
-    async fn sweep(&self, now: Timestamp, sessions_before: Timestamp, limit: usize) -> Result<Swept, StoreError> {
+    async fn sweep(
+        &self,
+        now: Timestamp,
+        sessions_before: Timestamp,
+        limit: usize,
+    ) -> Result<Swept, StoreError> {
         self.inner.sweep(now, sessions_before, limit).await
     }
 

@@ -93,9 +93,7 @@ impl Nodes {
         }
         let certificates = match &options.roots {
             TlsRoots::System => None,
-            TlsRoots::Pem(pem) => {
-                Some(TlsCertificates { client_tls: None, root_cert: Some(pem.clone()) })
-            }
+            TlsRoots::Pem(pem) => Some(TlsCertificates { client_tls: None, root_cert: Some(pem.clone()) }),
         };
         let map = Map { nodes: seeds.clone(), slots: Vec::new() };
         Ok(Self {
@@ -131,7 +129,8 @@ impl Nodes {
             return Ok(());
         }
         let mut candidates = self.map().nodes.clone();
-        candidates.extend(self.seeds.iter().filter(|seed| !candidates.contains(seed)).cloned().collect::<Vec<_>>());
+        candidates
+            .extend(self.seeds.iter().filter(|seed| !candidates.contains(seed)).cloned().collect::<Vec<_>>());
         // Another one first each time: one that hangs, or is cut off and does not know, must not be asked for ever.
         let first = self.turn.fetch_add(1, Ordering::Relaxed) % candidates.len().max(1);
         candidates.rotate_left(first);
@@ -270,12 +269,12 @@ mod tests {
     #[test]
     fn every_slot_must_have_its_primary() {
         let asked = address("asked", 7000);
-        let answer = Value::Array(vec![
-            range(0, 99, "a", 7001),
-            range(100, 16383, "", 7002),
-        ]);
+        let answer = Value::Array(vec![range(0, 99, "a", 7001), range(100, 16383, "", 7002)]);
         let map = parse_slots(&answer, &asked).unwrap();
-        assert_eq!((map.node(99).unwrap().as_ref(), map.node(100).unwrap().as_ref()), ("a:7001", "asked:7002"));
+        assert_eq!(
+            (map.node(99).unwrap().as_ref(), map.node(100).unwrap().as_ref()),
+            ("a:7001", "asked:7002")
+        );
         for bad in [
             Value::Nil,
             Value::Array(vec![]),

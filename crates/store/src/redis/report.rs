@@ -37,10 +37,8 @@ pub(super) async fn examine(nodes: &Nodes, options: &RedisOptions) -> Result<(),
     let servers = || nodes.map().nodes.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
     nodes.look().await.map_err(|error| open_error(&servers(), &error))?;
     for node in &nodes.map().nodes {
-        let info: String = nodes
-            .tell(node, cmd("INFO").arg("server"))
-            .await
-            .map_err(|error| open_error(node, &error))?;
+        let info: String =
+            nodes.tell(node, cmd("INFO").arg("server")).await.map_err(|error| open_error(node, &error))?;
         let info = fields(&info);
         let version = info.get("redis_version").copied().unwrap_or_default();
         let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
@@ -130,7 +128,9 @@ impl Settings {
                 "appendonly is no: a restart loses all that changed since the last dump. Set `appendonly yes`".to_owned(),
             );
         } else if self.appendfsync.as_deref() == Some("no") {
-            advice.push("appendfsync is no: a power failure may lose minutes. Set `appendfsync everysec`".to_owned());
+            advice.push(
+                "appendfsync is no: a power failure may lose minutes. Set `appendfsync everysec`".to_owned(),
+            );
         }
         if let Some(policy) = self.maxmemory_policy.as_deref()
             && policy != "noeviction"
@@ -155,7 +155,8 @@ fn open_error(server: &str, error: &RedisError) -> OpenError {
     {
         return OpenError::Login { server, detail };
     }
-    if error.is_io_error() || error.is_connection_refusal() || error.is_timeout() || error.is_cluster_error() {
+    if error.is_io_error() || error.is_connection_refusal() || error.is_timeout() || error.is_cluster_error()
+    {
         return OpenError::Away { server, detail };
     }
     OpenError::Server { server, detail }

@@ -105,8 +105,8 @@ impl<B: Backing> Inner<B> {
         let (session, hot) = row::decode(id, &stored.0, |hash| self.known().find(hash)).ok()?;
         // Before a session is taken for run out, the backing store is asked for a touch that Redis lost.
         let has_time = session.idle_expires_at > super::wall_clock() + MARGIN;
-        (hot.base == head.version && session.user_id == head.user_id && has_time)
-            .then(|| Merged { session, base: hot.base, saved: hot.saved, untold: false })
+        let agrees = hot.base == head.version && session.user_id == head.user_id;
+        (agrees && has_time).then_some(Merged { session, base: hot.base, saved: hot.saved, untold: false })
     }
 
     /// Whole rows of the backing store, whose texts are then known.

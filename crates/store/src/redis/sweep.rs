@@ -26,9 +26,9 @@ impl<B: Backing> Inner<B> {
             if outdated.is_empty() {
                 break;
             }
-            // Those in use get their deadlines, and may be outdated by these.
-            let in_use = self.write_back_of(&outdated).await?;
-            outdated.retain(|session| !in_use.contains(&session.id));
+            // Those that were used get their deadlines, and may be outdated by these.
+            let used = self.write_back_of(&outdated).await?;
+            outdated.retain(|session| !used.contains(&session.id));
             let removed = self.backing.remove(&outdated).await?;
             self.forget_swept(&outdated).await;
             if removed > 0 {

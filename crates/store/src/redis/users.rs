@@ -33,10 +33,14 @@ impl Edition {
 
 /// About as many bytes as the record takes.
 fn weight(user: &User) -> usize {
-    let texts = [&user.name, &user.email, &user.phone_number].into_iter().flatten().map(String::len).sum::<usize>();
+    let texts =
+        [&user.name, &user.email, &user.phone_number].into_iter().flatten().map(String::len).sum::<usize>();
     let roles = user.roles.iter().map(|role| role.len() + 24).sum::<usize>();
     // Values of attributes are JSON of any shape; their size in memory is some multiple of their text.
-    let attributes =
-        user.attributes.iter().map(|(name, value)| name.len() + 3 * value.to_string().len() + 96).sum::<usize>();
+    let attributes = user
+        .attributes
+        .iter()
+        .map(|(name, value)| name.len() + 3 * value.to_string().len() + 96)
+        .sum::<usize>();
     512 + user.username.len() + texts + roles + attributes
 }

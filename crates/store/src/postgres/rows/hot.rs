@@ -46,9 +46,8 @@ pub(in crate::postgres) async fn outdated(
     known: &Known,
     (before, limit, look_at): (Timestamp, usize, usize),
 ) -> Result<Vec<SessionRow>> {
-    const PAST_DAYS: &str = select!(
-        "WHERE s.id IN (SELECT id FROM sessions WHERE sweep_day < $1 ORDER BY sweep_day LIMIT $2)"
-    );
+    const PAST_DAYS: &str =
+        select!("WHERE s.id IN (SELECT id FROM sessions WHERE sweep_day < $1 ORDER BY sweep_day LIMIT $2)");
     const THIS_DAY: &str = select!(
         "WHERE s.id IN (SELECT id FROM (
             SELECT id, ended_at, idle_expires_at FROM sessions WHERE sweep_day = $1 LIMIT $3) AS looked_at
@@ -63,7 +62,7 @@ pub(in crate::postgres) async fn outdated(
     Ok(found)
 }
 
-/// Writes rotation and deadlines over rows that are of that version, have not ended and have an earlier one.
+/// Writes rotation and deadlines over rows that are of that version, have not ended and were used before that.
 pub(in crate::postgres) async fn write_back(client: &Client, rows: &[Renewed]) -> Result<()> {
     const WRITE: &str = "UPDATE sessions s SET used = p.used, used_nonce = p.used_nonce, branch = p.branch,
         window_at = p.window_at, window_from = p.window_from, prev_window_at = p.prev_window_at,
@@ -76,7 +75,7 @@ pub(in crate::postgres) async fn write_back(client: &Client, rows: &[Renewed]) -
             prev_window_from, renewed_at, idle_expires_at, expires_at, sweep_day)
             ORDER BY id) AS p
         WHERE s.id = p.id AND s.version = p.version AND NOT s.ended
-        AND s.idle_expires_at < p.idle_expires_at";
+        AND s.renewed_at < p.renewed_at";
     // In the order of ids, so that two of them cannot wait for each other.
     let mut rows: Vec<&Renewed> = rows.iter().collect();
     rows.sort_unstable_by_key(|row| row.id);

@@ -1,7 +1,9 @@
 //! A cluster: the same rules when keys are spread over servers, and a primary that dies.
 
 use super::*;
-use crate::conformance::{commit, endings, lists, races, run, session, sessions, start, starts, sweeps, with_user};
+use crate::conformance::{
+    commit, endings, lists, races, run, session, sessions, start, starts, sweeps, with_user,
+};
 use crate::{EndFilter, Write};
 use reseal_core::EndReason;
 use std::sync::OnceLock;
@@ -131,7 +133,8 @@ fn a_failover_logs_nobody_out_and_revives_nobody() {
         }
         for round in 0..ROUNDS {
             // Every sixth ends, one half of them while the primary is away.
-            let doomed = |half: usize| all.iter().skip(round + 2 * half).step_by(12).map(|session| session.id);
+            let doomed =
+                |half: usize| all.iter().skip(round + 2 * half).step_by(12).map(|session| session.id);
             end_all(&nodes[0], doomed(0)).await;
             let slot = keys::session_key(all[round].id).0;
             let killed = cluster.kill_primary_of(slot);
@@ -147,7 +150,9 @@ fn a_failover_logs_nobody_out_and_revives_nobody() {
         let mut renewals = 0;
         while let Some(client) = clients.join_next().await {
             let (i, (token, alive)) = client.unwrap();
-            let ended = (0..ROUNDS).any(|round| i >= round && ((i - round) % 12 == 0 || (i >= round + 2 && (i - round - 2) % 12 == 0)));
+            let ended = (0..ROUNDS).any(|round| {
+                i >= round && ((i - round) % 12 == 0 || (i >= round + 2 && (i - round - 2) % 12 == 0))
+            });
             assert_eq!(alive, !ended, "session {i}");
             renewals += token.number;
             for node in &nodes {

@@ -110,3 +110,22 @@ async fn rows_expire_by_themselves_after_their_session() {
     let (_, key) = keys::user_key(session.user_id);
     assert!(left(place.redis.ask(&["TTL", &key])) > 89 * DAY);
 }
+
+/// Whoever gives Redis up must not take every client for a thief.
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_can_be_written_back() {
+    let place = Place::new();
+    let store = place.node().await;
+    let user = with_user(&*store, 1).await;
+    let all: Vec<Session> = (0..1500).map(|i| session(i, &user)).collect();
+    commit(&*store, all.iter().map(start)).await.unwrap();
+    for session in all.iter().step_by(100) {
+        renew(&*store, ring().successor(session).unwrap(), 30, 3).await;
+    }
+    assert_eq!(store.write_back_all().await.unwrap(), 15);
+    assert_eq!(store.write_back_all().await.unwrap(), 0);
+    for (i, session) in all.iter().enumerate() {
+        let used = if i % 100 == 0 { 3 } else { 0 };
+        assert_eq!(behind(&store, session.id).await.rotation.used, used, "session {i}");
+    }
+}

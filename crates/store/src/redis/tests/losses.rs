@@ -142,7 +142,8 @@ async fn a_swap_is_one_of_the_row_that_was_read_however_often_it_was_renewed() {
     assert_eq!(read(&*store, session.id).await, next);
     assert_eq!(read(&*other, session.id).await, next);
     // Twice in one commit, and gone with what fails after it.
-    let again = |version, last: &Session| Session { version, policy: "other".parse().unwrap(), ..last.clone() };
+    let again =
+        |version, last: &Session| Session { version, policy: "other".parse().unwrap(), ..last.clone() };
     let two = [again(next.version + 1, &next), again(next.version + 2, &next)];
     let swaps = two.clone().map(|session| Write::SwapSession(Box::new(session)));
     let fails = Write::TakeChallenge { id: crate::conformance::challenge_id(1), version: 1 };
@@ -276,7 +277,12 @@ async fn the_rows_of_a_user_go_when_all_sessions_end() {
     let all: Vec<Session> = (0..5).map(|i| session(i, &user)).collect();
     let starts = all.iter().map(|session| {
         let session = session.clone();
-        Write::StartSession(Box::new(StartSession { session, auth_epoch: 3, max_sessions: 0, event_until: UNTIL }))
+        Write::StartSession(Box::new(StartSession {
+            session,
+            auth_epoch: 3,
+            max_sessions: 0,
+            event_until: UNTIL,
+        }))
     });
     commit(&*store, starts).await.unwrap();
     let kept = Some(all[2].id);

@@ -40,7 +40,11 @@ async fn a_killed_server_costs_errors_and_no_session() {
         token = renew(&*store, token, 600 + round * 60, 1).await;
         store.check().await.unwrap();
     }
-    assert_eq!(store.session(session.id).await.unwrap().unwrap().session.rotation.used, 6, "nothing was lost");
+    assert_eq!(
+        store.session(session.id).await.unwrap().unwrap().session.rotation.used,
+        6,
+        "nothing was lost"
+    );
     assert_eq!(present(&*store, ring().successor(&doomed).unwrap(), 700).await.unwrap(), None);
 }
 
@@ -126,4 +130,50 @@ async fn why_it_does_not_open_is_told_without_the_password() {
     let away = open(place.redis.url(), None).await.unwrap_err();
     assert!(away.is_away(), "{away:?}");
     assert!(!away.to_string().contains("hunter2"), "{away}");
+}
+
+/// A key pair and a certificate for 127.0.0.1 that signs itself, in PEM.
+fn certificate() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    (key.serialize_pem(), params.self_signed(&key).unwrap().pem())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_connection_is_made_only_to_a_server_with_a_believed_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, mine) = certificate();
+    let (_, other) = certificate();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let port = servers::Port::free();
+    let settings = [
+        ("tls-port", port.number().to_string()),
+        ("tls-cert-file", file("cert.pem", &mine)),
+        ("tls-key-file", file("key.pem", &key)),
+        ("tls-ca-cert-file", file("ca.pem", &mine)),
+        ("tls-auth-clients", "no".to_owned()),
+    ];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value)).into();
+    let redis =
+        servers::Redis::start(&servers::RedisOptions { settings, ..servers::RedisOptions::default() });
+    let open = async |roots, host: &str| {
+        let url = format!("rediss://{host}:{}", port.number());
+        RedisStore::open(RedisOptions { roots, ..options(vec![url]) }, sqlite(folder.path())).await
+    };
+    let store = open(TlsRoots::Pem(mine.clone().into_bytes()), "127.0.0.1").await.unwrap();
+    let (_, session) = with_session(&store, 1).await;
+    renew(&store, ring().successor(&session).unwrap(), 30, 2).await;
+    for (roots, host) in [
+        (TlsRoots::System, "127.0.0.1"),
+        (TlsRoots::Pem(other.into_bytes()), "127.0.0.1"),
+        (TlsRoots::Pem(mine.into_bytes()), "localhost"),
+    ] {
+        let refused = open(roots, host).await;
+        assert!(refused.is_err(), "{host}");
+    }
+    drop(redis);
 }
