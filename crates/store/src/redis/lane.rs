@@ -1,6 +1,8 @@
 //! Bounded queues of renewals, each with a task that takes whatever waits as one batch.
 
 use super::backing::Backing;
+use super::keys::session_key;
+use super::nodes::SLOTS;
 use super::{Inner, RETRY_AFTER};
 use crate::{SessionUpdate, StoreError};
 use reseal_core::SessionId;
@@ -18,8 +20,8 @@ pub(super) struct Item {
     pub(super) reply: oneshot::Sender<Result<bool, StoreError>>,
 }
 
-/// The queues. Sessions are spread over them by id, so that two renewals of one session on this node never
-/// race: they are decided one after the other in one batch.
+/// The queues. Sessions are spread over them by slot: two renewals of one session on this node never race, for
+/// they are decided one after the other in one batch; and a server that hangs holds up few of the queues.
 pub(super) struct Lanes {
     queues: Vec<mpsc::Sender<Item>>,
     waiting: Arc<AtomicUsize>,
@@ -67,18 +69,16 @@ impl Lanes {
     }
 }
 
-/// Ids are random, so any bytes of them spread well.
 fn lane(id: SessionId, count: usize) -> usize {
-    let [a, b, ..] = *id.as_bytes();
-    usize::from(u16::from_le_bytes([a, b])) % count
+    usize::from(session_key(id).0) * count / usize::from(SLOTS)
 }
 
 fn closed() -> StoreError {
     StoreError::Unavailable("it is closed".to_owned())
 }
 
-async fn run<B: Backing>(inner: Arc<Inner<B>>, mut items: mpsc::Receiver<Item>, waiting: Arc<AtomicUsize>) {
-    let mut link = inner.new_link();
+async fn run<B: Backing>(owner: Arc<Inner<B>>, mut items: mpsc::Receiver<Item>, waiting: Arc<AtomicUsize>) {
+    let mut link = owner.new_link();
     let mut batch = Vec::new();
     loop {
         let taken = items.recv_many(&mut batch, BATCH).await;
@@ -86,6 +86,37 @@ async fn run<B: Backing>(inner: Arc<Inner<B>>, mut items: mpsc::Receiver<Item>, 
             return;
         }
         waiting.fetch_sub(taken, Ordering::Relaxed);
-        inner.do_batch(&mut link, std::mem::take(&mut batch)).await;
+        let (inner, items) = (Arc::clone(&owner), std::mem::take(&mut batch));
+        // In a task of its own: one that panics leaves its batch without an answer, and the next go on.
+        let done = tokio::spawn(async move {
+            let mut link = link;
+            inner.do_batch(&mut link, items).await;
+            link
+        });
+        link = match done.await {
+            Ok(link) => link,
+            Err(error) => {
+                tracing::error!(%error, "a batch of renewals failed");
+                owner.new_link()
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::session_id;
+
+    #[test]
+    fn sessions_spread_over_all_lanes() {
+        for count in [1, 2, 3, 4, 7, 256] {
+            let mut each = vec![0; count];
+            for i in 0..10_000 {
+                each[lane(session_id(i), count)] += 1;
+            }
+            let mean = 10_000 / count;
+            assert!(each.iter().all(|n| (mean / 4..=mean * 4).contains(n)), "{count}: {each:?}");
+        }
     }
 }

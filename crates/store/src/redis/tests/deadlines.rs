@@ -129,3 +129,31 @@ async fn everything_can_be_written_back() {
         assert_eq!(behind(&store, session.id).await.rotation.used, used, "session {i}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_takes_few_bytes_of_memory() {
+    const SESSIONS: i64 = 2000;
+    let place = Place::new();
+    let store = place.node().await;
+    let memory = || {
+        let info = place.redis.ask(&["INFO", "memory"]);
+        let used = info.text().lines().find_map(|line| line.strip_prefix("used_memory_dataset:"));
+        used.unwrap().parse::<i64>().unwrap()
+    };
+    let before = memory();
+    let mut writes = Vec::new();
+    for i in 0..usize::try_from(SESSIONS).unwrap() {
+        let user = crate::conformance::user(i);
+        let agent = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
+            Chrome/131.0.0.0 Safari/537.36";
+        let session = Session { user_agent: Some(agent.to_owned()), ..session(i, &user) };
+        writes.extend([
+            Write::CreateUser(Box::new(user), crate::conformance::secrets("first")),
+            start(&session),
+        ]);
+    }
+    commit(&*store, writes).await.unwrap();
+    let each = (memory() - before) / SESSIONS;
+    // The row and its user's list of sessions, keys and tables included.
+    assert!((200..800).contains(&each), "{each} bytes");
+}
