@@ -131,7 +131,6 @@ fn advice(error: &std::io::Error) -> String {
 
 /// The name of the value that marks a data folder as development's or not.
 pub(crate) const MODE: &str = "mode";
-const HIGH_WATER: &str = "access_ttl_high_water";
 
 /// Opens the store of the configuration.
 pub async fn open_store(config: &Config, random: &Random, access: Access) -> Result<AnyStore, OpenError> {

@@ -13,8 +13,11 @@ pub struct CellUpdate {
     /// From the values (in the order of the keys; `None`: there is none) to the new ones: `None` leaves a
     /// cell as it is. A value is the time (milliseconds) from which on it says nothing. May be run more than
     /// once.
-    pub decide: Box<dyn FnMut(&[Option<i64>]) -> Vec<Option<i64>> + Send>,
+    pub decide: CellDecision,
 }
+
+/// From the values of cells to the new ones.
+pub type CellDecision = Box<dyn FnMut(&[Option<i64>]) -> Vec<Option<i64>> + Send>;
 
 /// Cells of a store that several nodes use.
 #[async_trait]

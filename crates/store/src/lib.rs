@@ -23,7 +23,7 @@ pub mod transfer;
 mod url;
 
 pub use any::{AnyStore, StoreOptions};
-pub use cells::{CellKey, CellUpdate, Cells};
+pub use cells::{CellDecision, CellKey, CellUpdate, Cells};
 pub use commit::{Commit, EndFilter, EndSessions, StartSession, Write};
 pub use error::{CommitError, Conflict, StoreError};
 pub use opening::{Access, OpenError};

@@ -94,9 +94,8 @@ async fn read(app: &Authority, marks: bool) -> Result<(), JobError> {
             Ok(_) => &events[..],
             Err((known, ..)) => &events[..*known],
         };
-        if let Ok(news) | Err((_, news, _)) = &dropped {
-            tell_again(app, known, news).await?;
-        }
+        let (Ok(news) | Err((_, news, _))) = &dropped;
+        tell_again(app, known, news).await?;
         let last = known.last().map_or(seq, |logged| logged.seq);
         // After a page that is not full nothing else lives, whatever numbers were swept.
         seq = if dropped.is_ok() && events.len() < PAGE { newest.max(last) } else { last };

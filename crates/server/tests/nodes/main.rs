@@ -3,6 +3,7 @@
 //! The nodes are authorities in this process. Each sees the store through a [`common::Link`] of its own, which
 //! has a clock and cells as a database server has, tells of no other node's commits, and can be cut.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(unreachable_pub, reason = "the modules are parts of one test")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -12,5 +13,6 @@ mod clocks;
 mod common;
 mod keys;
 mod limits;
+mod postgres;
 mod rolling;
 mod stalled;
