@@ -2,7 +2,7 @@
 
 use crate::authority::{App, Authority, ClientCache};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, RedisConfig, StoreConfig};
 use crate::dev::Dev;
 use crate::gateway::Gateway;
 use crate::keys::{Keys, KeysError};
@@ -16,6 +16,7 @@ use crate::sms::{self, TextMessages};
 use reseal_core::PolicyName;
 use reseal_core::keys::KeySchedule;
 use reseal_core::policy::{Policies, PolicyError};
+use reseal_store::redis::RedisOptions;
 use reseal_store::{Access, AnyStore, Commit, OpenError, Secret, Store, StoreError, StoreOptions, Write};
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -169,11 +170,27 @@ pub fn store_options(config: &Config, random: &Random, access: Access) -> Result
         data: store.data.clone(),
         url: store.url.clone(),
         password: store.url.as_ref().and(store.password_file.as_deref()).map(read_password).transpose()?,
+        redis: store.redis.as_ref().map(|redis| redis_options(store, redis)).transpose()?,
         connections: store.connections,
         access,
         queue: store.queue,
         timeout: store.timeout.0,
         epoch: random.bytes(),
+    })
+}
+
+fn redis_options(store: &StoreConfig, redis: &RedisConfig) -> Result<RedisOptions, OpenError> {
+    Ok(RedisOptions {
+        urls: redis.urls.clone(),
+        cluster: redis.is_cluster(),
+        username: redis.username.clone(),
+        password: redis.password_file.as_deref().map(read_password).transpose()?,
+        connections: redis.connections,
+        queue: store.queue,
+        timeout: redis.timeout.0,
+        patience: store.timeout.0,
+        wait_replicas: u32::try_from(redis.wait_replicas()).unwrap_or(u32::MAX),
+        ..RedisOptions::default()
     })
 }
 

@@ -1,5 +1,7 @@
 //! Whichever store the configuration names, behind one door.
 
+use crate::postgres::{PostgresOptions, PostgresStore};
+use crate::redis::{RedisOptions, RedisStore};
 use crate::sqlite::{SqliteOptions, SqliteStore};
 use crate::{
     Access, Cells, Commit, CommitError, EndSessions, EngineKind, OpenError, Secret, SessionUpdate, Snapshot,
@@ -26,6 +28,8 @@ pub struct StoreOptions {
     pub url: Option<StoreUrl>,
     /// Its password, where the URL holds none.
     pub password: Option<Secret>,
+    /// Hot sessions in Redis, everything else in the database server.
+    pub redis: Option<RedisOptions>,
     /// Most connections to a database server.
     pub connections: usize,
     /// What for.
@@ -47,24 +51,27 @@ pub struct StoreOptions {
 pub enum AnyStore {
     /// The embedded engine.
     Sqlite(Arc<SqliteStore>),
+    /// PostgreSQL.
+    Postgres(Arc<PostgresStore>),
+    /// PostgreSQL with hot sessions in Redis.
+    Redis(Arc<RedisStore<PostgresStore>>),
 }
 
 impl AnyStore {
     /// Opens what the options name. An absent database server is an error at once
     /// ([`OpenError::is_away`]): whether to wait is the caller's affair.
     pub async fn open(options: StoreOptions) -> Result<Self, OpenError> {
-        match options.url.as_ref().map(StoreUrl::kind) {
-            None => open_sqlite(options.data.clone(), options).await,
-            Some(EngineKind::Sqlite) => {
-                let folder = options.url.as_ref().and_then(StoreUrl::folder);
-                open_sqlite(folder.unwrap_or_else(|| options.data.clone()), options).await
+        let kind = options.url.as_ref().map(StoreUrl::kind);
+        if options.redis.is_some() && kind != Some(EngineKind::Postgres) {
+            return Err(redis_before_postgres());
+        }
+        match (kind, options.url.clone()) {
+            (Some(EngineKind::Postgres), Some(url)) => open_postgres(url, options).await,
+            (Some(EngineKind::Redis), _) => Err(redis_before_postgres()),
+            (Some(EngineKind::Sqlite), Some(url)) => {
+                open_sqlite(url.folder().unwrap_or_else(|| options.data.clone()), options).await
             }
-            Some(EngineKind::Postgres) => Err(OpenError::Options("this build has no PostgreSQL engine".to_owned())),
-            Some(EngineKind::Redis) => Err(OpenError::Options(
-                "Redis keeps hot sessions only and stands before PostgreSQL: name PostgreSQL in `store.url` and Redis \
-                 in [store.redis]"
-                    .to_owned(),
-            )),
+            _ => open_sqlite(options.data.clone(), options).await,
         }
     }
 
@@ -72,6 +79,8 @@ impl AnyStore {
     pub fn shared(&self) -> Arc<dyn Store> {
         match self {
             Self::Sqlite(store) => Arc::clone(store) as _,
+            Self::Postgres(store) => Arc::clone(store) as _,
+            Self::Redis(store) => Arc::clone(store) as _,
         }
     }
 
@@ -79,6 +88,24 @@ impl AnyStore {
     pub const fn as_sqlite(&self) -> Option<&Arc<SqliteStore>> {
         match self {
             Self::Sqlite(store) => Some(store),
+            Self::Postgres(_) | Self::Redis(_) => None,
+        }
+    }
+
+    /// PostgreSQL, if it is that, also behind Redis.
+    pub fn as_postgres(&self) -> Option<&Arc<PostgresStore>> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::Postgres(store) => Some(store),
+            Self::Redis(store) => Some(store.backing()),
+        }
+    }
+
+    /// Redis before PostgreSQL, if it is that.
+    pub const fn as_redis(&self) -> Option<&Arc<RedisStore<PostgresStore>>> {
+        match self {
+            Self::Redis(store) => Some(store),
+            Self::Sqlite(_) | Self::Postgres(_) => None,
         }
     }
 
@@ -91,6 +118,9 @@ impl AnyStore {
                 Ok(store) => drop(store),
                 Err(held) => held.close(),
             },
+            // What was answered is there, and what is under way ends by itself.
+            Self::Postgres(store) => drop(store),
+            Self::Redis(store) => drop(store),
         };
         if let Err(error) = tokio::task::spawn_blocking(close).await {
             tracing::error!(%error, "the store did not close in order");
@@ -100,8 +130,28 @@ impl AnyStore {
     fn engine(&self) -> &dyn Store {
         match self {
             Self::Sqlite(store) => &**store,
+            Self::Postgres(store) => &**store,
+            Self::Redis(store) => &**store,
         }
     }
+}
+
+fn redis_before_postgres() -> OpenError {
+    OpenError::Options(
+        "Redis keeps hot sessions only and stands before PostgreSQL: name PostgreSQL in `store.url` and Redis in \
+         [store.redis]"
+            .to_owned(),
+    )
+}
+
+async fn open_postgres(url: StoreUrl, options: StoreOptions) -> Result<AnyStore, OpenError> {
+    let StoreOptions { password, redis, connections, access, queue, timeout, epoch, .. } = options;
+    let postgres = PostgresOptions { url, password, connections, queue, timeout, access, epoch };
+    let postgres = Arc::new(PostgresStore::open(postgres).await?);
+    Ok(match redis {
+        Some(redis) => AnyStore::Redis(Arc::new(RedisStore::open(redis, postgres).await?)),
+        None => AnyStore::Postgres(postgres),
+    })
 }
 
 async fn open_sqlite(folder: PathBuf, options: StoreOptions) -> Result<AnyStore, OpenError> {
