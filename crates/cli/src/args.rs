@@ -1,7 +1,7 @@
 //! The command line as a whole; each command describes its own part.
 
 use crate::commands::{
-    backup, clients, completions, doctor, generate, init, keys, policies, serve, sessions,
+    backup, clients, completions, doctor, generate, init, keys, policies, restore, serve, sessions,
 };
 use crate::commands::{token, users};
 use clap::{Parser, Subcommand};
@@ -14,9 +14,10 @@ use clap::{Parser, Subcommand};
     propagate_version = true,
     about = "A session authority: starts, renews, updates and ends login sessions",
     long_about = "A session authority: starts, renews, updates and ends login sessions.\n\n\
-        All commands work on the data folder of the configuration (--config FILE, else reseal.toml in \
-        the working folder) or on the one that --data names, also while `reseal serve` runs on it: the \
-        server learns of every change within a second, of a rotation of keys within a minute.\n\n\
+        All commands work on the store of the configuration (--config FILE, else reseal.toml in the \
+        working folder), or on the one that --data (a folder) or --store (an address) names, also while \
+        `reseal serve` runs on it: every node learns of every change within a second, of a rotation of \
+        keys within a minute.\n\n\
         Exit codes: 0 done; 1 refused or failed; 2 a wrong command line or an unreadable file.",
     after_help = EXAMPLES,
     max_term_width = 100
@@ -64,6 +65,7 @@ pub(crate) enum Command {
     Token(token::TokenCommand),
     Doctor(doctor::DoctorArgs),
     Backup(backup::BackupArgs),
+    Restore(restore::RestoreArgs),
     /// Print a generated document
     Generate(generate::GenerateArgs),
     /// Print a shell's completions

@@ -105,17 +105,7 @@ impl FolderArgs {
     }
 
     async fn open(&self, access: Access) -> anyhow::Result<Folder> {
-        let config = self.load()?;
-        let policies = config.policies()?;
-        let random = Random::new();
-        let store = start::open_store(&config, &random, access).await?;
-        let longest_access_ttl = start::longest_access_ttl(&store, &policies).await?;
-        let clock = Clock::system();
-        // A folder of development mode has a time of its own.
-        if let Some(offset) = dev::clock_offset(&store).await? {
-            clock.advance(offset);
-        }
-        Ok(Folder { config, store, policies, random, clock, longest_access_ttl })
+        Folder::open(self.load()?, access).await
     }
 }
 
@@ -130,6 +120,20 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
+    /// Opens the store of the configuration.
+    pub(crate) async fn open(config: Config, access: Access) -> anyhow::Result<Self> {
+        let policies = config.policies()?;
+        let random = Random::new();
+        let store = start::open_store(&config, &random, access).await?;
+        let longest_access_ttl = start::longest_access_ttl(&store, &policies).await?;
+        let clock = Clock::system();
+        // A folder of development mode has a time of its own.
+        if let Some(offset) = dev::clock_offset(&store).await? {
+            clock.advance(offset);
+        }
+        Ok(Self { config, store, policies, random, clock, longest_access_ttl })
+    }
+
     /// The time.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()

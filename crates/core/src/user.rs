@@ -149,6 +149,18 @@ impl User {
         next
     }
 
+    /// The record after a backup of its store was put in place: above every revision that may have been issued
+    /// since the backup was made, and with an epoch that voids what was under way then. `None`: its revision cannot
+    /// be raised any more.
+    pub fn restored(&self, now: Timestamp) -> Option<Self> {
+        let mut next = self.clone();
+        next.revision = self.revision.checked_add(RESTORED_REVISIONS).filter(|rev| *rev <= MAX_REVISION)?;
+        next.auth_epoch += 1;
+        next.version = next.version.wrapping_add(1);
+        next.updated_at = now;
+        Some(next)
+    }
+
     /// Checks sizes and characters. A record must fit into a token many times over.
     pub fn check(&self) -> Result<(), InvalidUser> {
         let fail = |member: &str, reason| Err(InvalidUser { member: member.to_owned(), reason });
@@ -183,6 +195,14 @@ impl User {
         Ok(())
     }
 }
+
+/// The largest revision: what a number in JSON carries exactly everywhere (2^53 - 1, RFC 8259 §6).
+pub const MAX_REVISION: u64 = (1 << 53) - 1;
+
+/// By how much a revision grows when a backup is restored. Nobody knows how often the record changed since the
+/// backup was made; each change was a durable write of this one row, and 2^32 of them, a thousand in every second,
+/// take 50 days. Two million restores fit below [`MAX_REVISION`].
+pub const RESTORED_REVISIONS: u64 = 1 << 32;
 
 /// What makes usernames equal: case does not.
 pub fn username_key(username: &str) -> String {

@@ -224,6 +224,9 @@ pub async fn open(
     let shared = is_shared(&*store);
     clock.follow(&*store).await?;
     check_mode(&*store, &config, dev.is_some()).await?;
+    if crate::manage::restored::is_unfinished(&*store).await? {
+        return Err(StartError::UnfinishedRestore(config.store.place()));
+    }
     let used = check_clients(&*store, &policies).await?;
     let now = clock.now();
     let lives = Lives::new(shared);

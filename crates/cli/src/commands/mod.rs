@@ -8,6 +8,7 @@ pub(crate) mod generate;
 pub(crate) mod init;
 pub(crate) mod keys;
 pub(crate) mod policies;
+pub(crate) mod restore;
 pub(crate) mod serve;
 pub(crate) mod sessions;
 pub(crate) mod token;
@@ -29,6 +30,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Token(command) => wait(token::run(command)),
         Command::Doctor(args) => wait(doctor::run(args)),
         Command::Backup(args) => wait(backup::run(args)),
+        Command::Restore(args) => wait(restore::run(args)),
         Command::Generate(args) => generate::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

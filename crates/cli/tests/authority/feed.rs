@@ -159,3 +159,25 @@ fn a_clock_that_moves_on_ends_a_stream_with_its_token() {
     assert!(reading.rest().is_empty());
     Reading::open(&server, None).caught_up();
 }
+
+#[test]
+fn a_reader_of_before_a_restore_is_told_to_start_over() {
+    let mut server = Server::start_on_fixed_port();
+    let backup = server.data().with_file_name("copy.db");
+    server.run(&["backup", backup.to_str().unwrap()]);
+    let login = server.login("sliding").text("access_token");
+    assert_eq!(server.delete("/v1/session").bearer_auth(&login).reply().status, 204);
+    let seen = Reading::open(&server, None).caught_up();
+    let last = seen.last().unwrap().id.clone().unwrap();
+    server.crash();
+    server.run(&["restore", backup.to_str().unwrap(), "--yes"]);
+    server.restart();
+    let reading = Reading::open(&server, Some(&last));
+    assert_eq!(reading.next().name, "start-over");
+    let told = reading.caught_up();
+    let keys =
+        told.iter().find(|message| message.name == "keys-changed").expect("the keys of before are withdrawn");
+    assert!(!keys.data["withdrawn"].as_array().unwrap().is_empty(), "{keys:?}");
+    let epoch = |id: &str| id.split_once('.').unwrap().0.to_owned();
+    assert_ne!(epoch(keys.id.as_deref().unwrap()), epoch(&last));
+}

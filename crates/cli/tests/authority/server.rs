@@ -87,6 +87,20 @@ impl Server {
         server
     }
 
+    /// Runs `reseal` on the data folder, which must succeed.
+    pub(crate) fn run(&self, arguments: &[&str]) {
+        let ran = Command::new(env!("CARGO_BIN_EXE_reseal"))
+            .args(arguments)
+            .arg("--data")
+            .arg(&self.data)
+            .env_remove("RESEAL_MASTER_KEY")
+            .env_remove("RESEAL_STORE_URL")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+
     /// The data folder.
     pub(crate) fn data(&self) -> &Path {
         &self.data

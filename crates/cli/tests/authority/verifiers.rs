@@ -192,6 +192,77 @@ fn a_log_of_another_epoch_is_read_from_its_beginning() {
 }
 
 #[test]
+fn after_a_restore_every_verifier_refuses_what_was_issued_before() {
+    let mut server = Server::start_on_fixed_port();
+    let admin = server.service_token("reseal:admin");
+    let before = server.login("sliding").text("access_token");
+    let backup = server.data().with_file_name("copy.db");
+    let path = backup.to_str().unwrap();
+    server.run(&["backup", path]);
+    // Of these nobody knows any more: a session, a user with a session, and claims.
+    let since = server.login("sliding").text("access_token");
+    let user = json!({ "username": "late", "password": "correct horse battery staple" });
+    assert_eq!(server.post("/v1/admin/users").bearer_auth(&admin).json(&user).reply().status, 201);
+    let credentials = json!({
+        "client_id": server.client_id("sliding"), "username": "late", "password": "correct horse battery staple",
+    });
+    let of_late = server.post("/v1/session").json(&credentials).reply().text("access_token");
+    let sub = claims(&since)["sub"].as_str().unwrap().to_owned();
+    let patch = json!({ "attributes": { "plan": "gold" } });
+    let patched = server.patch(&format!("/v1/admin/users/{sub}")).bearer_auth(&admin).json(&patch).reply();
+    assert_eq!(patched.status, 200, "{}", patched.body);
+    let newest = server.login("sliding").text("access_token");
+    let resource = Resource::of(&server, OnFeedLost::Refuse);
+    assert_eq!((resource.verify(&newest), resource.verify(&of_late)), (Ok(()), Ok(())));
+
+    server.crash();
+    server.run(&["restore", path, "--yes"]);
+    server.restart();
+    resource.eventually("it starts over and catches up", || {
+        resource.starts() == 1 && resource.verifier.freshness().is_caught_up()
+    });
+    for token in [&before, &since, &newest, &of_late] {
+        resource.eventually("it is refused", || match resource.verify(token) {
+            Ok(()) => false,
+            Err(VerifyError::Unavailable(_)) => false,
+            Err(_) => true,
+        });
+        assert_eq!(server.session(token).status, 401, "at the authority, too");
+    }
+    let again = server.login("sliding");
+    assert!(again.claims()["rev"].as_u64() > claims(&newest)["rev"].as_u64(), "newer than any of before");
+    resource.eventually("the new one is good", || resource.verify(&again.text("access_token")) == Ok(()));
+}
+
+#[test]
+fn with_sessions_that_are_kept_verifiers_learn_that_all_claims_may_have_changed() {
+    let mut server = Server::start_on_fixed_port();
+    let admin = server.service_token("reseal:admin");
+    let login = server.login("refresh");
+    let backup = server.data().with_file_name("copy.db");
+    let path = backup.to_str().unwrap();
+    server.run(&["backup", path]);
+    let sub = login.claims()["sub"].as_str().unwrap().to_owned();
+    let patch = json!({ "roles": ["admin"] });
+    let patched = server.patch(&format!("/v1/admin/users/{sub}")).bearer_auth(&admin).json(&patch).reply();
+    assert_eq!(patched.status, 200, "{}", patched.body);
+    let promoted = server.login("refresh").text("access_token");
+    let resource = Resource::of(&server, OnFeedLost::Refuse);
+    assert_eq!(resource.verify(&promoted), Ok(()));
+
+    server.crash();
+    server.run(&["restore", path, "--keep-sessions", "--yes"]);
+    server.restart();
+    resource.eventually("it starts over and catches up", || {
+        resource.starts() == 1 && resource.verifier.freshness().is_caught_up()
+    });
+    resource.refuses(&promoted, &VerifyError::ClaimsChanged);
+    let renewed = server.refresh(&login.text("refresh_token"));
+    assert_eq!(renewed.status, 200, "{}", renewed.body);
+    assert_eq!(resource.verify(&renewed.text("access_token")), Ok(()));
+}
+
+#[test]
 fn a_lost_feed_is_met_as_the_setting_says_and_never_with_a_refusal_of_the_token() {
     let mut server = Server::start_on_fixed_port();
     let settings = [OnFeedLost::Accept, OnFeedLost::Introspect, OnFeedLost::Refuse];

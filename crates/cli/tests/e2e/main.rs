@@ -9,6 +9,7 @@ mod cli_folder;
 mod cli_import;
 mod cli_keys;
 mod cli_policies;
+mod cli_restore;
 mod cli_serve;
 mod cli_sessions;
 mod cli_token;

@@ -197,3 +197,27 @@ fn secrets_do_not_print() {
     let secrets = UserSecrets { password: Some("$argon2id$…".to_owned()), recovery_codes: vec![[1; 32]] };
     assert_eq!(format!("{secrets:?}"), "UserSecrets(…)");
 }
+
+#[test]
+fn a_restored_record_is_above_whatever_was_issued_and_says_the_same() {
+    let before = with_phone();
+    let restored = before.restored(at(9)).unwrap();
+    assert_eq!(restored.revision, before.revision + RESTORED_REVISIONS);
+    assert!(restored.auth_epoch > before.auth_epoch, "no login that was under way goes on");
+    assert_eq!((restored.version, restored.updated_at), (before.version + 1, at(9)));
+    let User { revision, auth_epoch, version, updated_at, .. } = before;
+    assert_eq!(
+        User { revision, auth_epoch, version, updated_at, ..restored },
+        before,
+        "nothing else changed"
+    );
+}
+
+#[test]
+fn no_revision_leaves_what_a_number_in_json_can_be() {
+    let highest = User { revision: MAX_REVISION - RESTORED_REVISIONS, ..user() };
+    assert_eq!(highest.restored(at(9)).unwrap().revision, MAX_REVISION);
+    for revision in [MAX_REVISION - RESTORED_REVISIONS + 1, MAX_REVISION, u64::MAX] {
+        assert_eq!(User { revision, ..user() }.restored(at(9)), None);
+    }
+}

@@ -5,6 +5,7 @@
 //! again when somebody else was faster, a bounded number of times.
 
 pub mod clients;
+pub mod restored;
 pub mod sessions;
 pub mod users;
 

@@ -29,6 +29,19 @@ impl Drop for FolderLock {
     }
 }
 
+/// A share in the right to use a folder's database, or all of it, until it is dropped. On the folder itself, so that
+/// whoever only reads leaves nothing behind.
+#[derive(Debug)]
+pub(super) struct Alone {
+    folder: File,
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let _ = self.folder.unlock();
+    }
+}
+
 /// Why a folder is not ours to serve.
 #[derive(Debug)]
 pub(super) enum LockError {
@@ -80,6 +93,27 @@ impl Folder {
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// For whoever uses the database: while one does, no other database takes its place. `None` where folders
+    /// cannot be locked.
+    pub(super) fn share(&self) -> Result<Option<Alone>, LockError> {
+        let Ok(folder) = File::open(&self.path) else { return Ok(None) };
+        match folder.try_lock_shared() {
+            Ok(()) => Ok(Some(Alone { folder })),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held(None)),
+            Err(TryLockError::Error(_)) => Ok(None),
+        }
+    }
+
+    /// For whoever puts another database in its place.
+    pub(super) fn alone(&self) -> Result<Alone, LockError> {
+        let folder = File::open(&self.path).map_err(LockError::Io)?;
+        match folder.try_lock() {
+            Ok(()) => Ok(Alone { folder }),
+            Err(TryLockError::WouldBlock) => Err(LockError::Held(None)),
+            Err(TryLockError::Error(error)) => Err(LockError::Io(error)),
         }
     }
 

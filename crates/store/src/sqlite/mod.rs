@@ -20,6 +20,7 @@ mod folder;
 mod maintenance;
 mod open;
 mod reader;
+mod restore;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -27,14 +28,15 @@ mod tests;
 mod transfer;
 mod writer;
 
-pub use maintenance::{BackupError, BackupProgress, Stats, quick_check_file};
-pub use transfer::SqliteTransfer;
 pub use crate::{Access, OpenError};
+pub use maintenance::{BackupError, BackupProgress, Stats, quick_check_file};
+pub use restore::{Restore, RestoreError};
+pub use transfer::SqliteTransfer;
 
-use crate::{Commit, CommitError, EndSessions, SessionUpdate, Snapshot, Store, StoreError, Swept};
 use crate::cache;
+use crate::{Commit, CommitError, EndSessions, SessionUpdate, Snapshot, Store, StoreError, Swept};
 use async_trait::async_trait;
-use folder::{Folder, FolderLock};
+use folder::{Alone, Folder, FolderLock};
 use reader::Readers;
 use reseal_core::challenge::Challenge;
 use reseal_core::client::SecretHash;
@@ -81,6 +83,7 @@ pub struct SqliteStore {
     /// Changed by the writer; here so that it lives as long as the store.
     log: Arc<watch::Sender<u64>>,
     _lock: Option<FolderLock>,
+    _share: Option<Alone>,
 }
 
 impl std::fmt::Debug for SqliteStore {
@@ -107,6 +110,7 @@ impl SqliteStore {
             folder,
             log,
             _lock: opened.lock,
+            _share: opened.share,
         })
     }
 

@@ -1,7 +1,7 @@
 //! Opening a data folder: everything that may be wrong with it has its own error and damages nothing.
 
 use super::SqliteOptions;
-use super::folder::{self, Folder, FolderLock, LockError};
+use super::folder::{self, Alone, Folder, FolderLock, LockError};
 use super::schema;
 use crate::{Access, OpenError};
 use rusqlite::config::DbConfig;
@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// An open data folder.
 pub(super) struct Opened {
+    /// Kept as long as the store.
+    pub(super) share: Option<Alone>,
     /// Kept as long as the store.
     pub(super) lock: Option<FolderLock>,
     /// The connection that writes, unless all may only read.
@@ -35,6 +37,7 @@ pub(super) fn open(folder: &Folder, options: &SqliteOptions) -> Result<Opened, O
         return open_read_only(folder, options);
     }
     folder.create().map_err(|e| io_error(folder.path(), e))?;
+    let share = share(folder)?;
     let lock = match options.access {
         Access::Serve => Some(lock(folder)?),
         _ => None,
@@ -55,7 +58,7 @@ pub(super) fn open(folder: &Folder, options: &SqliteOptions) -> Result<Opened, O
     }
     offer_epoch(&writer, &options.epoch).map_err(|e| Trouble::from(e).at(&path))?;
     let readers = open_readers(folder, options.timeout).map_err(|e| e.at(&path))?;
-    Ok(Opened { lock, writer: Some(writer), readers })
+    Ok(Opened { share, lock, writer: Some(writer), readers })
 }
 
 fn lock(folder: &Folder) -> Result<FolderLock, OpenError> {
@@ -63,6 +66,10 @@ fn lock(folder: &Folder) -> Result<FolderLock, OpenError> {
         LockError::Held(pid) => OpenError::Locked { folder: folder.path().to_owned(), pid },
         LockError::Io(error) => io_error(folder.path(), error),
     })
+}
+
+fn share(folder: &Folder) -> Result<Option<Alone>, OpenError> {
+    folder.share().map_err(|_| OpenError::Restoring(folder.path().to_owned()))
 }
 
 /// A connection of its own for a long read, beside the pool.
@@ -101,6 +108,7 @@ fn open_read_only(folder: &Folder, options: &SqliteOptions) -> Result<Opened, Op
     if !path.is_file() {
         return Err(OpenError::Missing(path));
     }
+    let share = share(folder)?;
     check_magic(&path)?;
     let readers = open_readers(folder, options.timeout).map_err(|e| e.at(&path))?;
     if let Some(conn) = readers.first() {
@@ -112,7 +120,7 @@ fn open_read_only(folder: &Folder, options: &SqliteOptions) -> Result<Opened, Op
             return Err(OpenError::Older { path, found, known: schema::VERSION });
         }
     }
-    Ok(Opened { lock: None, writer: None, readers })
+    Ok(Opened { share, lock: None, writer: None, readers })
 }
 
 fn open_readers(folder: &Folder, timeout: Duration) -> Result<Vec<Connection>, Trouble> {
@@ -255,7 +263,7 @@ fn cannot_write(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
 }
 
-fn io_error(path: &Path, error: io::Error) -> OpenError {
+pub(super) fn io_error(path: &Path, error: io::Error) -> OpenError {
     let path = path.to_owned();
     match error.kind() {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly(path),

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 /// The command, with nothing from the environment that would change what it does.
 pub(crate) fn reseal() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reseal"));
-    for variable in ["RESEAL_CONFIG", "RESEAL_DATA", "RESEAL_MASTER_KEY", "RESEAL_LOG"] {
+    for variable in ["RESEAL_CONFIG", "RESEAL_DATA", "RESEAL_STORE_URL", "RESEAL_MASTER_KEY", "RESEAL_LOG"] {
         command.env_remove(variable);
     }
     command.stdin(Stdio::null());

@@ -81,6 +81,11 @@ impl Server {
         self.http.post(format!("{}{path}", self.url)).json(body)
     }
 
+    /// The answer to a POST request with a form, good or bad.
+    pub(crate) fn form(&self, path: &str, form: &[(&str, &str)]) -> Value {
+        self.http.post(format!("{}{path}", self.url)).form(form).send().unwrap().json().unwrap()
+    }
+
     /// Logs the development user in through the client of that kind.
     pub(crate) fn login(&self, kind: &str) -> Value {
         let user = &self.dev["user"];

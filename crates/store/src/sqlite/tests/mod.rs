@@ -4,6 +4,7 @@ mod crash;
 mod maintenance;
 mod opening;
 mod queue;
+mod restoring;
 mod size;
 mod two_processes;
 
