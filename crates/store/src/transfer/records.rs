@@ -97,6 +97,18 @@ impl Item {
         }
     }
 
+    /// A challenge of that id in hexadecimal digits.
+    pub(crate) fn challenge_from_hex(hex: &str) -> Option<Self> {
+        let mut id = [0; 32];
+        if hex.len() != 64 {
+            return None;
+        }
+        for (i, byte) in id.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(hex.get(2 * i..2 * i + 2)?, 16).ok()?;
+        }
+        Some(Self::Challenge(id))
+    }
+
     /// From a journal's entry: ids as their bytes, everything else as text.
     pub(crate) fn from_journal(kind: i16, key: &[u8]) -> Option<Self> {
         let text = || std::str::from_utf8(key).ok();

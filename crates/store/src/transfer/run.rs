@@ -104,8 +104,8 @@ pub struct Migration<'a> {
     taken: u64,
 }
 
-/// Notes are small, and their records often the same: more of them than of records on a page.
-const NOTES_PER_RECORD: usize = 2;
+/// Least notes that are taken in at once.
+const LOT: usize = 1000;
 /// Passes that are all full, after which the source is too fast.
 const FULL_PASSES: u32 = 500;
 /// How often to look for notes when there were none.
@@ -260,7 +260,7 @@ impl<'a> Migration<'a> {
             let taken = self.pass().await?;
             let waiting = self.source.noted_count().await?;
             self.watch.progress(Progress::Following { taken: self.taken, waiting });
-            if taken < self.options.batch {
+            if taken < self.lot() {
                 return Ok(());
             }
             self.slow_down(began, taken as u64).await;
@@ -274,7 +274,7 @@ impl<'a> Migration<'a> {
             let taken = self.pass().await?;
             let waiting = self.source.noted_count().await?;
             self.watch.progress(Progress::Following { taken: self.taken, waiting });
-            if taken < self.options.batch {
+            if taken < self.lot() {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
         }
@@ -283,16 +283,19 @@ impl<'a> Migration<'a> {
 
     /// Takes in one lot of notes; how many they were.
     async fn pass(&mut self) -> Result<usize, TransferError> {
-        let noted = self.source.noted(self.options.batch * NOTES_PER_RECORD).await?;
+        let noted = self.source.noted(self.lot()).await?;
         if noted.is_empty() {
             return Ok(0);
         }
         let count = noted.len();
-        for part in noted.chunks(self.options.batch) {
-            self.take_in(part.to_vec()).await?;
-        }
+        self.take_in(noted).await?;
         self.taken += count as u64;
         Ok(count)
+    }
+
+    /// Notes taken in at once: few of them would never catch up with a source that is busy.
+    fn lot(&self) -> usize {
+        self.options.batch.max(LOT)
     }
 
     async fn take_in(&mut self, noted: Vec<Noted>) -> Result<(), TransferError> {

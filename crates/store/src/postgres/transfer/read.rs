@@ -186,7 +186,7 @@ async fn keys_after(client: &Client, kind: Kind, after: Option<&str>, limit: usi
         Kind::Keys => "SELECT name FROM keys WHERE name > $1 ORDER BY name LIMIT $2",
         Kind::Challenges => CHALLENGES,
         _ => {
-            "SELECT seq::text FROM events WHERE seq > coalesce(nullif($1, ''), '0')::bigint ORDER BY seq LIMIT $2"
+            "SELECT seq::text FROM events WHERE seq > coalesce(nullif($1, ''), '0')::bigint ORDER BY events.seq LIMIT $2"
         }
     };
     let rows = client.query(sql, &[&after.unwrap_or(""), &sql_limit(limit)]).await?;

@@ -150,20 +150,9 @@ fn item_of_key(kind: Kind, key: &str) -> Result<Item, TransferError> {
         Kind::Clients => key.parse::<ClientId>().ok().map(Item::Client),
         Kind::Keys => key_use(key).map(Item::Key),
         Kind::Events => key.parse().ok().map(Item::Event),
-        _ => challenge_id(key).map(Item::Challenge),
+        _ => Item::challenge_from_hex(key),
     };
     Ok(item.ok_or_else(|| Fail::corrupt(format!("a key of {}", kind.name())))?)
-}
-
-fn challenge_id(hex: &str) -> Option<[u8; 32]> {
-    let mut id = [0; 32];
-    if hex.len() != 64 {
-        return None;
-    }
-    for (i, byte) in id.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(hex.get(2 * i..2 * i + 2)?, 16).ok()?;
-    }
-    Some(id)
 }
 
 pub(super) fn sample(

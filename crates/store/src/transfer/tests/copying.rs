@@ -59,85 +59,79 @@ async fn fill_with_anything(store: &dyn Store, count: usize) {
 
 #[test]
 fn every_field_of_everything_comes_through() {
-    for (pair, from, to) in pairs() {
-        block_on(async {
-            fill_with_anything(&*from.store, 60).await;
-            let report = complete(&from, &to, 50).await;
-            let all = assert_same(&from, &to).await;
-            let found = (all.users.len(), all.sessions.len(), all.challenges.len(), all.events.len());
-            assert_eq!(found, (61, 180, 60, 240), "{pair}");
-            assert!(all.clients.len() > 30 && all.keys.len() > 30 && all.meta.len() >= 60);
-            assert!(all.users.iter().any(|user| matches!(user, UserRecord::Deleted(_))));
-            assert!(all.sessions.iter().any(|s| s.session.ended.is_some() && s.timeline.len() == 3));
-            assert_eq!(report.counts, from.end.counts().await.unwrap());
-            assert_eq!(report.counts.users, 61);
-            assert!(report.compared as u64 >= report.counts.users, "{report:?}");
-            // The store itself sees it the same way.
-            let store = &*to.store;
-            let (user, secrets) = store.user_by_username("ÜSER 7 OF MANY").await.unwrap().unwrap();
-            assert_eq!(from.store.user_secrets(user.id).await.unwrap(), Some((user, secrets)));
-            assert_eq!(store.user(user_id(5000)).await.unwrap(), None);
-            for i in 0..180 {
-                let ours = from.store.session(session_id(i)).await.unwrap();
-                assert!(ours.is_some() && ours == store.session(session_id(i)).await.unwrap(), "session {i}");
-                let lines = from.store.timeline(session_id(i)).await.unwrap();
-                assert_eq!(lines, store.timeline(session_id(i)).await.unwrap());
-            }
-        });
-    }
+    each_pair(async |pair, from, to| {
+        fill_with_anything(&*from.store, 60).await;
+        let report = complete(&from, &to, 50).await;
+        let all = assert_same(&from, &to).await;
+        let found = (all.users.len(), all.sessions.len(), all.challenges.len(), all.events.len());
+        assert_eq!(found, (61, 180, 60, 240), "{pair}");
+        assert!(all.clients.len() > 30 && all.keys.len() > 30 && all.meta.len() >= 60);
+        assert!(all.users.iter().any(|user| matches!(user, UserRecord::Deleted(_))));
+        assert!(all.sessions.iter().any(|s| s.session.ended.is_some() && s.timeline.len() == 3));
+        assert_eq!(report.counts, from.end.counts().await.unwrap());
+        assert_eq!(report.counts.users, 61);
+        assert!(report.compared as u64 >= report.counts.users, "{report:?}");
+        // The store itself sees it the same way.
+        let store = &*to.store;
+        let (user, secrets) = store.user_by_username("ÜSER 7 OF MANY").await.unwrap().unwrap();
+        assert_eq!(from.store.user_secrets(user.id).await.unwrap(), Some((user, secrets)));
+        assert_eq!(store.user(user_id(5000)).await.unwrap(), None);
+        for i in 0..180 {
+            let ours = from.store.session(session_id(i)).await.unwrap();
+            assert!(ours.is_some() && ours == store.session(session_id(i)).await.unwrap(), "session {i}");
+            let lines = from.store.timeline(session_id(i)).await.unwrap();
+            assert_eq!(lines, store.timeline(session_id(i)).await.unwrap());
+        }
+    });
 }
 
 #[test]
 fn the_target_goes_on_where_the_source_ended() {
-    for (_, from, to) in pairs() {
-        block_on(async {
-            fill(&*from.store, 5).await;
-            // The newest event is gone; its number is not given again.
-            let kind = EventKind::ClaimsChanged { sub: user_id(1), rev: 3 };
-            commit(&*from.store, [Write::Log(Event { kind: kind.clone(), until: NOW })]).await.unwrap();
-            assert_eq!(from.store.sweep(NOW, NOW, 100).await.unwrap().events, 1);
-            complete(&from, &to, 3).await;
-            let store = &*to.store;
-            assert_eq!(store.last_event().await.unwrap(), 6);
-            commit(store, [Write::Log(Event { kind, until: UNTIL })]).await.unwrap();
-            assert_eq!(store.events_after(6, 10).await.unwrap().len(), 1);
-            assert_eq!(store.events_after(0, 10).await.unwrap().last().unwrap().seq, 7);
-            assert_eq!(store.meta(crate::FEED_EPOCH).await.unwrap(), Some(vec![9; 16]));
-            // Sessions end, start, and take their texts along as ever.
-            let end = crate::EndSessions {
-                filter: crate::EndFilter::User { user: user_id(0), except: None },
-                reason: EndReason::Revoked,
-                now: NOW,
-                ip: None,
-                event_until: UNTIL,
-            };
-            assert_eq!(store.end_sessions(end).await.unwrap(), 1);
-            let user = store.user(user_id(2)).await.unwrap().unwrap();
-            commit(store, [start(&session(900, &user))]).await.unwrap();
-            // A deadline far ahead: all sessions are outdated at once.
-            let late = reseal_core::Timestamp::from_secs(NOW.secs() + 400 * 86_400);
-            assert_eq!(store.sweep(late, late, 1000).await.unwrap().sessions, 6);
-        });
-    }
+    each_pair(async |_, from, to| {
+        fill(&*from.store, 5).await;
+        // The newest event is gone; its number is not given again.
+        let kind = EventKind::ClaimsChanged { sub: user_id(1), rev: 3 };
+        commit(&*from.store, [Write::Log(Event { kind: kind.clone(), until: NOW })]).await.unwrap();
+        assert_eq!(from.store.sweep(NOW, NOW, 100).await.unwrap().events, 1);
+        complete(&from, &to, 3).await;
+        let store = &*to.store;
+        assert_eq!(store.last_event().await.unwrap(), 6);
+        commit(store, [Write::Log(Event { kind, until: UNTIL })]).await.unwrap();
+        assert_eq!(store.events_after(6, 10).await.unwrap().len(), 1);
+        assert_eq!(store.events_after(0, 10).await.unwrap().last().unwrap().seq, 7);
+        assert_eq!(store.meta(crate::FEED_EPOCH).await.unwrap(), Some(vec![9; 16]));
+        // Sessions end, start, and take their texts along as ever.
+        let end = crate::EndSessions {
+            filter: crate::EndFilter::User { user: user_id(0), except: None },
+            reason: EndReason::Revoked,
+            now: NOW,
+            ip: None,
+            event_until: UNTIL,
+        };
+        assert_eq!(store.end_sessions(end).await.unwrap(), 1);
+        let user = store.user(user_id(2)).await.unwrap().unwrap();
+        commit(store, [start(&session(900, &user))]).await.unwrap();
+        // A deadline far ahead: all sessions are outdated at once.
+        let late = reseal_core::Timestamp::from_secs(NOW.secs() + 400 * 86_400);
+        assert_eq!(store.sweep(late, late, 1000).await.unwrap().sessions, 6);
+    });
 }
 
 #[test]
 fn a_user_who_was_forgotten_at_the_source_is_forgotten_and_one_who_is_remembered_begins_above() {
-    for (_, from, to) in pairs() {
-        block_on(async {
-            let user = with_user(&*from.store, 1).await;
-            let raised = reseal_core::User { version: 2, revision: 70, auth_epoch: 30, ..user };
-            commit(&*from.store, [Write::SwapUser(Box::new(raised.clone()), None)]).await.unwrap();
-            let delete = Write::DeleteUser { user: raised.id, version: 2, at: NOW };
-            commit(&*from.store, [delete]).await.unwrap();
-            complete(&from, &to, 10).await;
-            let again = user_id(1);
-            let user = reseal_core::User { id: again, ..conformance_user() };
-            commit(&*to.store, [Write::CreateUser(Box::new(user), secrets("new"))]).await.unwrap();
-            let found = to.store.user(again).await.unwrap().unwrap();
-            assert_eq!((found.revision, found.auth_epoch), (71, 31));
-        });
-    }
+    each_pair(async |_, from, to| {
+        let user = with_user(&*from.store, 1).await;
+        let raised = reseal_core::User { version: 2, revision: 70, auth_epoch: 30, ..user };
+        commit(&*from.store, [Write::SwapUser(Box::new(raised.clone()), None)]).await.unwrap();
+        let delete = Write::DeleteUser { user: raised.id, version: 2, at: NOW };
+        commit(&*from.store, [delete]).await.unwrap();
+        complete(&from, &to, 10).await;
+        let again = user_id(1);
+        let user = reseal_core::User { id: again, ..conformance_user() };
+        commit(&*to.store, [Write::CreateUser(Box::new(user), secrets("new"))]).await.unwrap();
+        let found = to.store.user(again).await.unwrap().unwrap();
+        assert_eq!((found.revision, found.auth_epoch), (71, 31));
+    });
 }
 
 fn conformance_user() -> reseal_core::User {
@@ -146,37 +140,33 @@ fn conformance_user() -> reseal_core::User {
 
 #[test]
 fn an_empty_store_moves_too() {
-    for (_, from, to) in pairs() {
-        block_on(async {
-            let report = complete(&from, &to, 10).await;
-            assert_eq!(report.counts, Counts::default());
-            check_may_serve(&*to.store).await.unwrap();
-        });
-    }
+    each_pair(async |_, from, to| {
+        let report = complete(&from, &to, 10).await;
+        assert_eq!(report.counts, Counts::default());
+        check_may_serve(&*to.store).await.unwrap();
+    });
 }
 
 #[test]
 fn pages_hold_no_more_than_was_asked_for_and_all_of_them_hold_everything() {
-    for (_, from, _) in pairs() {
-        block_on(async {
-            fill(&*from.store, 23).await;
-            for limit in [1, 2, 7, 23, 100] {
-                let (mut seen, mut after) = (Vec::new(), None);
-                loop {
-                    let page = from.end.page(Kind::Sessions, after, limit).await.unwrap();
-                    assert!(page.batch.len() <= limit);
-                    seen.extend(page.batch.sessions.into_iter().map(|s| s.session.id));
-                    after = page.next;
-                    if after.is_none() {
-                        break;
-                    }
+    each_pair(async |_, from, _| {
+        fill(&*from.store, 23).await;
+        for limit in [1, 2, 7, 23, 100] {
+            let (mut seen, mut after) = (Vec::new(), None);
+            loop {
+                let page = from.end.page(Kind::Sessions, after, limit).await.unwrap();
+                assert!(page.batch.len() <= limit);
+                seen.extend(page.batch.sessions.into_iter().map(|s| s.session.id));
+                after = page.next;
+                if after.is_none() {
+                    break;
                 }
-                seen.sort();
-                seen.dedup();
-                assert_eq!(seen.len(), 23);
             }
-        });
-    }
+            seen.sort();
+            seen.dedup();
+            assert_eq!(seen.len(), 23);
+        }
+    });
 }
 
 #[test]

@@ -9,24 +9,61 @@ const RUN: &str = "RESEAL_TEST_MIGRATE_RUN";
 
 #[test]
 fn a_tool_that_is_killed_at_any_moment_goes_on() {
-    let rounds = if std::env::var_os("RESEAL_LONG").is_some() { 50 } else { 8 };
     let (source, target) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let (store, end) = open_sqlite(source.path(), Access::Serve);
+    kill_again_and_again(&in_folder(&source), &in_folder(&target));
+}
+
+#[test]
+fn a_tool_that_is_killed_on_its_way_to_postgresql_goes_on() {
+    let source = tempfile::tempdir().unwrap();
+    let target = Postgres::shared().database();
+    kill_again_and_again(&in_folder(&source), &target.url());
+}
+
+#[test]
+fn a_tool_that_is_killed_on_its_way_from_postgresql_goes_on() {
+    let source = Postgres::shared().database();
+    let target = tempfile::tempdir().unwrap();
+    kill_again_and_again(&source.url(), &in_folder(&target));
+}
+
+fn in_folder(folder: &TempDir) -> String {
+    format!("sqlite:{}", folder.path().display())
+}
+
+async fn open(url: &str, access: Access) -> (Arc<dyn Store>, Box<dyn Both>) {
+    match url.strip_prefix("sqlite:") {
+        Some(folder) => open_sqlite(Path::new(folder), access),
+        None => open_postgres(url).await,
+    }
+}
+
+fn kill_again_and_again(source: &str, target: &str) {
+    let rounds = if std::env::var_os("RESEAL_LONG").is_some() { 50 } else { 6 };
     block_on(async {
+        let (store, end) = open(source, Access::Serve).await;
         for i in 0..400 {
             with_session(&*store, i).await;
         }
         let mut number = 1000;
+        let mut killed = 0;
         for round in 0..rounds {
-            let mut child = child(source.path(), target.path(), round + 1);
-            // Work until it has come a bit further than the last time, then no more of it.
-            for _ in 0..20 + 15 * round {
+            let mut child = child(source, target, round + 1);
+            // The first thing that it does at the source is to say that it notes what changes.
+            while Source::mark(&*end).await.unwrap().is_none_or(|mark| mark.run != round + 1) {
+                if child.try_wait().unwrap().is_some() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            // Then some work, more in each round, beside which it copies.
+            for _ in 0..5 + 5 * round {
                 number += 1;
                 // Refused only while it is frozen, for as long as it takes.
-                let user = user(number);
-                let _ = commit(&*store, [Write::CreateUser(Box::new(user), secrets("x"))]).await;
+                let _ = commit(&*store, [Write::CreateUser(Box::new(user(number)), secrets("x"))]).await;
                 let _ = commit(&*store, [Write::PutMeta("last".to_owned(), number.to_string().into())]).await;
             }
+            killed += usize::from(child.try_wait().unwrap().is_none());
             child.kill().unwrap();
             child.wait().unwrap();
             let mark = Source::mark(&*end).await.unwrap();
@@ -34,9 +71,10 @@ fn a_tool_that_is_killed_at_any_moment_goes_on() {
                 break;
             }
         }
-        let mut last = child(source.path(), target.path(), 1_000_000);
+        assert!(killed > 0, "it was never in the middle of anything");
+        let mut last = child(source, target, 1_000_000);
         assert!(last.wait().unwrap().success());
-        let (target_store, target_end) = open_sqlite(target.path(), Access::Serve);
+        let (target_store, target_end) = open(target, Access::Serve).await;
         check_may_serve(&*target_store).await.unwrap();
         check_may_serve(&*store).await.unwrap_err();
         let (ours, theirs) = (everything(&*end).await, everything(&*target_end).await);
@@ -44,7 +82,7 @@ fn a_tool_that_is_killed_at_any_moment_goes_on() {
     });
 }
 
-fn child(source: &Path, target: &Path, run: u64) -> std::process::Child {
+fn child(source: &str, target: &str, run: u64) -> std::process::Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "transfer::tests::killed::the_child_that_is_killed", "--ignored", "--nocapture"])
         .env(SOURCE, source)
@@ -59,11 +97,11 @@ fn child(source: &Path, target: &Path, run: u64) -> std::process::Child {
 #[test]
 #[ignore = "run by the test above, in a process of its own"]
 fn the_child_that_is_killed() {
-    let Some((source, target)) = std::env::var_os(SOURCE).zip(std::env::var_os(TARGET)) else { return };
+    let (Ok(source), Ok(target)) = (std::env::var(SOURCE), std::env::var(TARGET)) else { return };
     let run_number = std::env::var(RUN).unwrap().parse().unwrap();
-    let (_from_store, from) = open_sqlite(Path::new(&source), Access::Tool);
-    let (_to_store, to) = open_sqlite(Path::new(&target), Access::Serve);
     block_on(async {
+        let (_from_store, from) = open(&source, Access::Tool).await;
+        let (_to_store, to) = open(&target, Access::Serve).await;
         let ended = Migration::run(&*from, &*to, nth_run(10, run_number), &mut Steps::all()).await.unwrap();
         assert!(matches!(ended, Ended::Complete(_)));
     });

@@ -20,53 +20,51 @@ struct Acknowledged {
 
 #[test]
 fn whatever_was_acknowledged_is_in_the_target() {
-    for (pair, from, to) in pairs() {
-        block_on(async {
-            for i in 0..300 {
-                with_session(&*from.store, i).await;
-            }
-            fill_clients(&*from.store).await;
-            let told = Arc::new(Mutex::new(Acknowledged::default()));
-            let ended_by_freeze = Arc::new(AtomicUsize::new(0));
-            let writers: Vec<_> = (0..8)
-                .map(|task| {
-                    let (store, told) = (Arc::clone(&from.store), Arc::clone(&told));
-                    let refused = Arc::clone(&ended_by_freeze);
-                    tokio::spawn(async move {
-                        for step in 0.. {
-                            if write_something(&*store, task, step, &told).await.is_err() {
-                                refused.fetch_add(1, Ordering::Relaxed);
-                                return;
-                            }
+    each_pair(async |pair, from, to| {
+        for i in 0..300 {
+            with_session(&*from.store, i).await;
+        }
+        fill_clients(&*from.store).await;
+        let told = Arc::new(Mutex::new(Acknowledged::default()));
+        let ended_by_freeze = Arc::new(AtomicUsize::new(0));
+        let writers: Vec<_> = (0..8)
+            .map(|task| {
+                let (store, told) = (Arc::clone(&from.store), Arc::clone(&told));
+                let refused = Arc::clone(&ended_by_freeze);
+                tokio::spawn(async move {
+                    for step in 0.. {
+                        if write_something(&*store, task, step, &told).await.is_err() {
+                            refused.fetch_add(1, Ordering::Relaxed);
+                            return;
                         }
-                    })
+                    }
                 })
-                .collect();
-            // Small pages, so that much happens between them.
-            let report = complete(&from, &to, 20).await;
-            for writer in writers {
-                writer.await.unwrap();
-            }
-            assert_eq!(ended_by_freeze.load(Ordering::Relaxed), 8, "{pair}");
-            assert!(report.taken > 50, "{pair}: nothing happened meanwhile: {report:?}");
-            assert_same(&from, &to).await;
-            let told = Arc::into_inner(told).unwrap().into_inner().unwrap();
-            assert!(told.used.len() > 10 && told.ended.len() > 3 && !told.deleted.is_empty());
-            for (id, used) in told.used {
-                let found = to.store.session(id).await.unwrap();
-                assert!(found.is_none_or(|s| s.session.rotation.used >= used), "{pair}: {id}");
-            }
-            for id in told.ended {
-                assert!(to.store.session(id).await.unwrap().is_none_or(|s| s.session.ended.is_some()));
-            }
-            for (name, value) in told.values {
-                assert_eq!(to.store.meta(&name).await.unwrap(), Some(value));
-            }
-            for i in told.deleted {
-                assert_eq!(to.store.user(user_id(i)).await.unwrap(), None, "{pair}: user {i}");
-            }
-        });
-    }
+            })
+            .collect();
+        // Small pages, so that much happens between them.
+        let report = complete(&from, &to, 20).await;
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        assert_eq!(ended_by_freeze.load(Ordering::Relaxed), 8, "{pair}");
+        assert!(report.taken > 50, "{pair}: nothing happened meanwhile: {report:?}");
+        assert_same(&from, &to).await;
+        let told = Arc::into_inner(told).unwrap().into_inner().unwrap();
+        assert!(told.used.len() > 10 && told.ended.len() > 3 && !told.deleted.is_empty());
+        for (id, used) in told.used {
+            let found = to.store.session(id).await.unwrap();
+            assert!(found.is_none_or(|s| s.session.rotation.used >= used), "{pair}: {id}");
+        }
+        for id in told.ended {
+            assert!(to.store.session(id).await.unwrap().is_none_or(|s| s.session.ended.is_some()));
+        }
+        for (name, value) in told.values {
+            assert_eq!(to.store.meta(&name).await.unwrap(), Some(value));
+        }
+        for i in told.deleted {
+            assert_eq!(to.store.user(user_id(i)).await.unwrap(), None, "{pair}: user {i}");
+        }
+    });
 }
 
 async fn fill_clients(store: &dyn Store) {

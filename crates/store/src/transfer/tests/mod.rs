@@ -7,13 +7,18 @@ mod rules;
 
 use super::*;
 use crate::conformance::*;
+use crate::postgres::{PostgresOptions, PostgresStore};
 use crate::sqlite::{SqliteOptions, SqliteStore};
 use crate::{Access, Write};
 use reseal_core::event::{Event, EventKind};
 use reseal_core::{EndReason, TimelineEntry, TimelineKind};
+use reseal_test_servers::{Database, Postgres};
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
+
+/// Longest wait, on a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Both ends of a migration.
 trait Both: Source + Target {}
@@ -24,6 +29,8 @@ struct Place {
     store: Arc<dyn Store>,
     end: Box<dyn Both>,
     folder: Option<TempDir>,
+    /// Dropped last.
+    _database: Option<Database<'static>>,
 }
 
 impl Place {
@@ -33,29 +40,47 @@ impl Place {
 
     fn sqlite_in(folder: TempDir) -> Self {
         let (store, end) = open_sqlite(folder.path(), Access::Serve);
-        Self { store, end, folder: Some(folder) }
+        Self { store, end, folder: Some(folder), _database: None }
+    }
+
+    async fn postgres() -> Self {
+        let database = Postgres::shared().database();
+        let (store, end) = open_postgres(&database.url()).await;
+        Self { store, end, folder: None, _database: Some(database) }
     }
 
     /// A connection behind everybody's back.
     fn raw(&self) -> rusqlite::Connection {
         let conn =
             rusqlite::Connection::open(self.folder.as_ref().unwrap().path().join("reseal.db")).unwrap();
-        conn.busy_timeout(Duration::from_secs(30)).unwrap();
+        conn.busy_timeout(PATIENCE).unwrap();
         conn
     }
 }
 
 fn open_sqlite(folder: &Path, access: Access) -> (Arc<dyn Store>, Box<dyn Both>) {
-    let timeout = Duration::from_secs(30);
+    let timeout = PATIENCE;
     let options = SqliteOptions { access, timeout, ..SqliteOptions::default() };
     let store = Arc::new(SqliteStore::open(folder, options).unwrap());
     let end = Box::new(store.transfer().unwrap());
     (store, end)
 }
 
-/// The pairs of engines that are there.
-fn pairs() -> Vec<(&'static str, Place, Place)> {
-    vec![("sqlite to sqlite", Place::sqlite(), Place::sqlite())]
+async fn open_postgres(url: &str) -> (Arc<dyn Store>, Box<dyn Both>) {
+    let options = PostgresOptions { timeout: PATIENCE, ..PostgresOptions::new(url.parse().unwrap()) };
+    let store = Arc::new(PostgresStore::open(options).await.unwrap());
+    let end = Box::new(store.transfer());
+    (store, end)
+}
+
+/// Runs the case on every pair of engines.
+fn each_pair(case: impl AsyncFn(&'static str, Place, Place)) {
+    block_on(async {
+        case("SQLite to SQLite", Place::sqlite(), Place::sqlite()).await;
+        case("SQLite to PostgreSQL", Place::sqlite(), Place::postgres().await).await;
+        case("PostgreSQL to SQLite", Place::postgres().await, Place::sqlite()).await;
+        case("PostgreSQL to PostgreSQL", Place::postgres().await, Place::postgres().await).await;
+    });
 }
 
 fn options(batch: usize) -> Options {
