@@ -127,6 +127,8 @@ impl Folder {
         let store = start::open_store(&config, &random, access).await?;
         let longest_access_ttl = start::longest_access_ttl(&store, &policies).await?;
         let clock = Clock::system();
+        // What commands write must fit what the authorities on the store go by.
+        clock.follow(&store).await?;
         // A folder of development mode has a time of its own.
         if let Some(offset) = dev::clock_offset(&store).await? {
             clock.advance(offset);
