@@ -134,10 +134,13 @@ impl<B: Backing> Inner<B> {
         let swaps: Vec<Swap> = writing.iter().map(|one| swap(&one.current)).collect();
         let outcomes = link.swap(&swaps).await;
         let (mut again, mut unconfirmed, mut lines) = (Vec::new(), Vec::new(), Vec::new());
-        let mut done = Vec::new();
+        let (mut done, mut put_in) = (Vec::new(), Vec::new());
         for (one, outcome) in writing.into_iter().zip(outcomes) {
             match outcome {
                 Swapped::Done { confirmed } => {
+                    if one.current.expected.is_empty() {
+                        put_in.push(one.current.session.clone());
+                    }
                     if !confirmed && one.changed {
                         count(&self.counters.unconfirmed, 1);
                         unconfirmed.push(renewed(&one.current));
@@ -149,6 +152,8 @@ impl<B: Backing> Inner<B> {
                 Swapped::Failed(error) => answer(one.waiting, &Err(error)),
             }
         }
+        // Its start was never told, or all was lost.
+        link.note(&put_in.iter().collect::<Vec<_>>()).await;
         if link.waits_for_replicas() && !unconfirmed.is_empty() {
             // A refresh token mends a lost rotation, nothing mends a lost touch. If this fails, too, both the
             // replica and the backing store are away, and only a third failure would show.

@@ -41,6 +41,15 @@ async fn a_session_whose_start_was_never_told_to_redis_lives() {
     let token = renew(&*store, ring().successor(&session).unwrap(), 30, 3).await;
     assert_eq!(token.number, 4);
     assert_eq!(read(&*store, session.id).await.version, session.version + 3);
+    // It is noted, too: its row goes with all others of its user.
+    let noted =
+        async || store.inner.with_link(async |link| link.noted(session.user_id, 9).await).await.unwrap();
+    while noted().await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let all = end(EndFilter::User { user: session.user_id, except: None });
+    assert_eq!(store.end_sessions(all).await.unwrap(), 1);
+    assert_eq!(store.bytes(session.id).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
