@@ -31,13 +31,24 @@ pub async fn run(app: App, stop: watch::Receiver<bool>) {
     );
 }
 
+/// Rows of each kind that the sweep removes in one transaction: few, for renewals wait for it.
+const SWEPT_AT_ONCE: usize = 50;
+/// After each of them the store is left to others for so many times as long as it took.
+const LEFT_ALONE: u32 = 3;
+/// Between two looks for what is outdated.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+
 async fn sweep_again_and_again(app: App, mut stop: watch::Receiver<bool>) {
-    let mut every_ten_seconds = tokio::time::interval(Duration::from_secs(10));
-    every_ten_seconds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let work = async {
-            every_ten_seconds.tick().await;
-            report("the sweep failed; it will try again", sweep(&app).await);
+            let begun = tokio::time::Instant::now();
+            let swept = sweep_once(&app, SWEPT_AT_ONCE).await;
+            let pause = match &swept {
+                Ok(0) | Err(_) => SWEEP_EVERY,
+                Ok(_) => (begun.elapsed() * LEFT_ALONE).clamp(Duration::from_millis(1), SWEEP_EVERY),
+            };
+            report("the sweep failed; it will try again", swept);
+            tokio::time::sleep(pause).await;
         };
         tokio::select! {
             () = work => {}
@@ -109,7 +120,7 @@ async fn tick(app: App, mut stop: watch::Receiver<bool>) {
     }
 }
 
-fn report<E: std::fmt::Display>(what: &'static str, done: Result<(), E>) {
+fn report<T, E: std::fmt::Display>(what: &'static str, done: Result<T, E>) {
     if let Err(error) = done {
         tracing::warn!(%error, "{what}");
     }
@@ -157,18 +168,21 @@ pub async fn algorithms(store: &dyn Store) -> Result<Vec<Algorithm>, StoreError>
     Ok(all.iter().filter_map(|a| a.parse().ok()).collect())
 }
 
-/// Removes outdated rows in small batches, so that no transaction is long.
+/// Removes what is outdated now, a good deal of it at most.
 pub async fn sweep(app: &Authority) -> Result<(), StoreError> {
-    let now = app.clock.now();
-    let before = now - app.config.store.keep_ended.0;
-    // Bounded: what is left waits for the next round.
     for _ in 0..100 {
-        if app.store.sweep(now, before, BATCH).await?.total() == 0 {
+        if sweep_once(app, BATCH).await? == 0 {
             break;
         }
         tokio::task::yield_now().await;
     }
     Ok(())
+}
+
+/// Removes so many outdated rows of each kind; how many it were in all.
+async fn sweep_once(app: &Authority, limit: usize) -> Result<usize, StoreError> {
+    let now = app.clock.now();
+    Ok(app.store.sweep(now, now - app.config.store.keep_ended.0, limit).await?.total())
 }
 
 /// Goes through the sessions once after the policies changed, and tries again while the store is away.
