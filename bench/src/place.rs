@@ -69,6 +69,7 @@ impl Place {
             queue: 4096,
             timeout: Duration::from_secs(60),
             epoch: [0; 16],
+            redis: None,
         })
         .await?)
     }
