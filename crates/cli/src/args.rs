@@ -1,7 +1,7 @@
 //! The command line as a whole; each command describes its own part.
 
 use crate::commands::{
-    backup, clients, completions, doctor, generate, init, keys, policies, restore, serve, sessions,
+    backup, clients, completions, doctor, generate, init, keys, migrate, policies, restore, serve, sessions,
 };
 use crate::commands::{token, users};
 use clap::{Parser, Subcommand};
@@ -66,6 +66,7 @@ pub(crate) enum Command {
     Doctor(doctor::DoctorArgs),
     Backup(backup::BackupArgs),
     Restore(restore::RestoreArgs),
+    Migrate(migrate::MigrateArgs),
     /// Print a generated document
     Generate(generate::GenerateArgs),
     /// Print a shell's completions

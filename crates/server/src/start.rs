@@ -16,7 +16,8 @@ use crate::sms::{self, TextMessages};
 use reseal_core::PolicyName;
 use reseal_core::keys::KeySchedule;
 use reseal_core::policy::{Policies, PolicyError};
-use reseal_store::redis::RedisOptions;
+&
+use reseal_store::transfer;
 use reseal_store::{Access, AnyStore, Commit, OpenError, Secret, Store, StoreError, StoreOptions, Write};
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -135,7 +136,12 @@ pub(crate) const MODE: &str = "mode";
 
 /// Opens the store of the configuration.
 pub async fn open_store(config: &Config, random: &Random, access: Access) -> Result<AnyStore, OpenError> {
-    AnyStore::open(store_options(config, random, access)?).await
+    let store = AnyStore::open(store_options(config, random, access)?).await?;
+    if access != Access::ReadOnly {
+        // Neither half a copy nor what was moved elsewhere.
+        transfer::check_may_serve(&store).await?;
+    }
+    Ok(store)
 }
 
 /// How long a server that starts waits for a database that is not there yet.

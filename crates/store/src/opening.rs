@@ -94,6 +94,9 @@ pub enum OpenError {
         /// What it says.
         error: rusqlite::Error,
     },
+    /// It is one end of a move to another store.
+    #[error(transparent)]
+    NotServed(#[from] crate::transfer::NotServed),
     /// The options cannot be used as they are.
     #[error("{0}")]
     Options(String),

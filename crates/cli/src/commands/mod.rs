@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod init;
 pub(crate) mod keys;
+pub(crate) mod migrate;
 pub(crate) mod policies;
 pub(crate) mod restore;
 pub(crate) mod serve;
@@ -31,6 +32,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Doctor(args) => wait(doctor::run(args)),
         Command::Backup(args) => wait(backup::run(args)),
         Command::Restore(args) => wait(restore::run(args)),
+        Command::Migrate(args) => wait(migrate::run(args)),
         Command::Generate(args) => generate::run(&args),
         Command::Completions(args) => completions::run(&args),
     }

@@ -12,17 +12,17 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
-struct Message {
-    name: String,
-    id: Option<String>,
-    data: Value,
+pub(crate) struct Message {
+    pub(crate) name: String,
+    pub(crate) id: Option<String>,
+    pub(crate) data: Value,
 }
 
 /// A stream, read by a thread of its own until it ends.
-struct Reading(Receiver<Message>);
+pub(crate) struct Reading(Receiver<Message>);
 
 impl Reading {
-    fn open(server: &Server, last_id: Option<&str>) -> Self {
+    pub(crate) fn open(server: &Server, last_id: Option<&str>) -> Self {
         let http = reqwest::blocking::Client::builder().timeout(None).no_proxy().build().unwrap();
         let mut request =
             http.get(format!("{}/v1/feed", server.url)).bearer_auth(server.service_token("reseal:feed"));
@@ -54,7 +54,7 @@ impl Reading {
     }
 
     /// The next message that is no heartbeat.
-    fn next(&self) -> Message {
+    pub(crate) fn next(&self) -> Message {
         loop {
             let message = self.0.recv_timeout(PATIENCE).expect("nothing comes");
             if message.name != "heartbeat" {
@@ -64,7 +64,7 @@ impl Reading {
     }
 
     /// Everything up to `caught-up`.
-    fn caught_up(&self) -> Vec<Message> {
+    pub(crate) fn caught_up(&self) -> Vec<Message> {
         let mut before = Vec::new();
         loop {
             match self.next() {
@@ -75,7 +75,7 @@ impl Reading {
     }
 
     /// What comes until the connection breaks.
-    fn rest(self) -> Vec<Message> {
+    pub(crate) fn rest(self) -> Vec<Message> {
         std::iter::from_fn(|| self.0.recv_timeout(PATIENCE).ok()).filter(|m| m.name != "heartbeat").collect()
     }
 }

@@ -6,6 +6,7 @@
 
 mod crash;
 mod feed;
+mod migrate;
 mod policies;
 mod races;
 mod record;

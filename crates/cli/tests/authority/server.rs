@@ -13,6 +13,8 @@ pub(crate) struct Server {
     child: Child,
     data: PathBuf,
     _folder: Option<tempfile::TempDir>,
+    /// Where the store is, if not in the folder.
+    store: Option<String>,
     pub(crate) url: String,
     /// What `dev.json` says.
     pub(crate) dev: Value,
@@ -36,7 +38,16 @@ impl Server {
     }
 
     fn spawn(data: &Path, listen: &str, config: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_reseal"))
+        Self::spawn_on(None, data, listen, config)
+    }
+
+    fn spawn_on(store: Option<&str>, data: &Path, listen: &str, config: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reseal"));
+        match store {
+            Some(url) => command.env("RESEAL_STORE_URL", url),
+            None => command.env_remove("RESEAL_STORE_URL"),
+        };
+        let mut child = command
             .args(["serve", "--dev", "--listen", listen, "--data"])
             .arg(data)
             .arg("--config")
@@ -52,7 +63,7 @@ impl Server {
         output.read_line(&mut line).unwrap();
         let url = line.trim().strip_prefix("listening on ").expect("the first line").to_owned();
         let dev = serde_json::from_slice(&std::fs::read(data.join("dev.json")).unwrap()).unwrap();
-        Self { child, data: data.to_owned(), _folder: None, url, dev }
+        Self { child, data: data.to_owned(), _folder: None, store: store.map(str::to_owned), url, dev }
     }
 
     /// `kill -9`, and a new start on the same folder and port.
@@ -71,9 +82,15 @@ impl Server {
     pub(crate) fn restart(&mut self) {
         let listen = self.url.trim_start_matches("http://").to_owned();
         let config = self.data.with_file_name("reseal.toml");
-        let mut next = Self::spawn(&self.data, &listen, &config);
+        let mut next = Self::spawn_on(self.store.as_deref(), &self.data, &listen, &config);
         std::mem::swap(&mut self.child, &mut next.child);
         self.dev = next.dev.clone();
+    }
+
+    /// A new start on the same port, on another store: the folder keeps what belongs to it alone.
+    pub(crate) fn restart_on(&mut self, store: &str) {
+        self.store = Some(store.to_owned());
+        self.restart();
     }
 
     /// A server on a port that stays the same over restarts.

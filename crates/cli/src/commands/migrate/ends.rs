@@ -1,0 +1,175 @@
+//! The two stores of a move.
+
+use super::MigrateArgs;
+use crate::exit::misused;
+use crate::folder::FolderArgs;
+use anyhow::Context as _;
+use reseal_core::Timestamp;
+use reseal_server::clock::Clock;
+use reseal_server::config::Config;
+use reseal_server::keys::KeySet;
+use reseal_server::master::{MasterKey, MasterKeyError};
+use reseal_server::random::Random;
+use reseal_server::start;
+use reseal_store::transfer::{Source, Target};
+use reseal_store::{Access, AnyStore, EngineKind, Store as _, StoreOptions, StoreUrl};
+use std::path::PathBuf;
+
+/// A store as the configuration would name it.
+pub(super) struct Place {
+    config: Config,
+}
+
+/// An open one.
+pub(super) struct Opened {
+    store: AnyStore,
+}
+
+/// One end of the move.
+pub(super) struct End(Box<dyn Both>);
+
+/// Every engine can be both.
+pub(super) trait Both: Source + Target {}
+impl<T: Source + Target> Both for T {}
+
+impl End {
+    pub(super) fn as_ref(&self) -> &dyn Both {
+        &*self.0
+    }
+}
+
+impl Place {
+    /// Where everything is.
+    pub(super) fn source(args: &MigrateArgs) -> anyhow::Result<Self> {
+        let configured = folder(args, None).load()?;
+        let config = match &args.from {
+            Some(url) => folder(args, Some(url)).load()?,
+            None => configured.clone(),
+        };
+        // The newest of hot sessions is in Redis alone.
+        let same = config.store.url.is_some() && config.store.place() == configured.store.place();
+        if configured.store.redis.is_some() && same {
+            return Err(misused(
+                "hot sessions of this store are in Redis, which cannot be moved from while it is in use. Write them back \
+                 first: remove [store.redis] and start the authority once with `redis` given up (see \"Choosing a store\" \
+                 in the book), then move",
+            ));
+        }
+        Self::of(config)
+    }
+
+    /// Where everything goes.
+    pub(super) fn target(args: &MigrateArgs, url: &StoreUrl) -> anyhow::Result<Self> {
+        Self::of(folder(args, Some(url)).load()?)
+    }
+
+    fn of(config: Config) -> anyhow::Result<Self> {
+        if config.store.url.as_ref().is_some_and(|url| url.kind() == EngineKind::Redis) {
+            return Err(misused(
+                "Redis keeps hot sessions only: move to PostgreSQL, and name Redis in [store.redis]",
+            ));
+        }
+        Ok(Self { config })
+    }
+
+    /// Its address, without passwords.
+    pub(super) fn shown(&self) -> String {
+        match &self.config.store.url {
+            Some(url) => url.to_string(),
+            None => format!("sqlite:{}", self.config.store.data.display()),
+        }
+    }
+
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        let canonical = |place: &Self| std::fs::canonicalize(&place.config.store.data).ok();
+        match (&self.config.store.url, &other.config.store.url) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            (None, None) => {
+                self.config.store.data == other.config.store.data
+                    || canonical(self).is_some_and(|path| Some(path) == canonical(other))
+            }
+            _ => false,
+        }
+    }
+
+    /// Opens the store beside the server that may run on it. It must be there.
+    pub(super) async fn open_source(&self, random: &Random) -> anyhow::Result<Opened> {
+        // Opened for reading first, since a mistyped name should not leave a store behind.
+        let looked_at = self.open(random, Access::ReadOnly).await?;
+        looked_at.close().await;
+        Ok(Opened { store: self.open(random, Access::Tool).await? })
+    }
+
+    /// Opens the store, alone on it where the engine can tell; makes it if it is not there.
+    pub(super) async fn open_target(&self, random: &Random) -> anyhow::Result<Opened> {
+        Ok(Opened { store: self.open(random, Access::Serve).await? })
+    }
+
+    async fn open(&self, random: &Random, access: Access) -> anyhow::Result<AnyStore> {
+        let options = start::store_options(&self.config, random, access)?;
+        // No epoch of its own: it gets the source's. No Redis: the store behind it is what is moved.
+        let options = StoreOptions { epoch: [0; 16], redis: None, ..options };
+        Ok(AnyStore::open(options).await?)
+    }
+
+    /// What to do so that an authority on this store, by this configuration, has the master key that seals the
+    /// keys of the source; nothing if it has.
+    pub(super) async fn key_advice(&self, source: &Opened, from: &Self) -> Option<String> {
+        let keys = source.store.keys().await.ok()?;
+        if keys.is_empty() {
+            return None;
+        }
+        let (ours, theirs) = (start::master_key_file(&self.config), start::master_key_file(&from.config));
+        match MasterKey::load(&ours) {
+            Ok(master) => match KeySet::read(&source.store, &master, now()).await {
+                Ok(_) => None,
+                Err(_) => Some(format!(
+                    "the master key that an authority would use there ({}) does not open the keys. It needs the one \
+                     that is used now",
+                    place_of_key(&ours)
+                )),
+            },
+            Err(MasterKeyError::Missing(_)) => {
+                let now = if theirs != ours && theirs.exists() {
+                    format!("copy {} to {}", theirs.display(), ours.display())
+                } else {
+                    format!("put the one that is used now into {}", ours.display())
+                };
+                Some(format!("it is in no store and was not copied: {now}, or set RESEAL_MASTER_KEY"))
+            }
+            Err(error) => Some(error.to_string()),
+        }
+    }
+}
+
+fn place_of_key(file: &std::path::Path) -> String {
+    if std::env::var_os(reseal_server::master::VARIABLE).is_some() {
+        return reseal_server::master::VARIABLE.to_owned();
+    }
+    file.display().to_string()
+}
+
+/// Only what is sealed is looked at; which key is due when does not matter.
+fn now() -> Timestamp {
+    Clock::system().now()
+}
+
+fn folder(args: &MigrateArgs, store: Option<&StoreUrl>) -> FolderArgs {
+    let data: Option<PathBuf> = args.data.clone();
+    FolderArgs { config: args.config.clone(), data, store: store.cloned() }
+}
+
+impl Opened {
+    /// The end of the move that it is.
+    pub(super) fn end(&self) -> anyhow::Result<End> {
+        if let Some(store) = self.store.as_sqlite() {
+            return Ok(End(Box::new(store.transfer()?)));
+        }
+        let store = self.store.as_postgres().context("this kind of store cannot be moved")?;
+        Ok(End(Box::new(store.transfer())))
+    }
+
+    pub(super) async fn close(self) {
+        self.store.close().await;
+    }
+}
