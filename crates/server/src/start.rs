@@ -16,7 +16,7 @@ use crate::sms::{self, TextMessages};
 use reseal_core::PolicyName;
 use reseal_core::keys::KeySchedule;
 use reseal_core::policy::{Policies, PolicyError};
-&
+use reseal_store::redis::RedisOptions;
 use reseal_store::transfer;
 use reseal_store::{Access, AnyStore, Commit, OpenError, Secret, Store, StoreError, StoreOptions, Write};
 use std::collections::BTreeSet;
