@@ -7,6 +7,7 @@
 mod client;
 mod fill;
 mod koa;
+mod migrating;
 mod operations;
 mod place;
 mod server;
@@ -26,11 +27,12 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 struct Args {
-    /// What to measure: refresh, renew, cookie, gateway, verify-own, login, memory, size, verify, feed, koa, sweep (default: all but login,
-    /// verify, feed, koa and sweep). `verify` is a resource server's work, beside its peers, and needs no authority;
+    /// What to measure: refresh, renew, cookie, gateway, verify-own, login, memory, size, verify, feed, koa, sweep, migrate (default:
+    /// all but login, verify, feed, koa, sweep and migrate). `verify` is a resource server's work, beside its peers, and needs no authority;
     /// `feed` is how long until many verifiers enforce a change, and whether any is missed; `koa` is a request of a
     /// Koa service, beside koa-jwt; `sweep` is what renewals take longer while `--sessions` outdated sessions are
-    /// swept away (on the first of `--connections`).
+    /// swept away, `migrate` is a move of `--sessions` sessions from SQLite to PostgreSQL under renewals (both on the first
+    /// of `--connections`).
     #[arg(value_name = "WHAT")]
     what: Vec<String>,
     /// Connections at once, each with a session of its own.
@@ -102,6 +104,10 @@ async fn run(args: Args) -> Result<()> {
     if what.contains(&"sweep") {
         let (outdated, connections) = (args.sessions.max(1), args.connections.first().copied().unwrap_or(64));
         return sweeping::run(&binary, &place, outdated, connections).await;
+    }
+    if what.contains(&"migrate") {
+        let (sessions, connections) = (args.sessions.max(1), args.connections.first().copied().unwrap_or(16));
+        return migrating::run(&binary, (&place, folder.path()), sessions, connections).await;
     }
     if args.sessions > 0 {
         size(&binary, &place, args.sessions).await?;

@@ -261,7 +261,7 @@ pub(crate) async fn login_many(server: &Server, times: u32) -> Result<()> {
     Ok(())
 }
 
-fn login_body(server: &Server, client_id: &str) -> Result<String> {
+pub(crate) fn login_body(server: &Server, client_id: &str) -> Result<String> {
     let user = &server.dev["user"];
     let (username, password) = (text(&user["username"])?, text(&user["password"])?);
     Ok(json!({ "client_id": client_id, "username": username, "password": password }).to_string())
@@ -287,6 +287,6 @@ async fn user_id(server: &Server, admin: &str) -> Result<String> {
     text(user.get("sub").or_else(|| user.get("id")).unwrap_or(&Value::Null))
 }
 
-fn text(value: &Value) -> Result<String> {
+pub(crate) fn text(value: &Value) -> Result<String> {
     value.as_str().map(str::to_owned).context("a text is missing in the answer")
 }

@@ -163,7 +163,7 @@ impl Source for SqliteTransfer {
     }
 
     async fn noted_count(&self) -> Result<u64, TransferError> {
-        self.snapshot(|conn, _| Ok(read::count(conn, "SELECT count(*) FROM migration_journal")?)).await
+        self.snapshot(|conn, _| read::count(conn, "SELECT count(*) FROM migration_journal")).await
     }
 
     async fn forget(&self, run: u64, noted: Vec<Noted>) -> Result<(), TransferError> {

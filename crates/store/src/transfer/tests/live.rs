@@ -114,11 +114,12 @@ async fn write_something(
             told.lock().unwrap().ended.push(id);
         }
         8 => {
-            let version = (step / 10) as u32;
-            let name = format!("{task}/{step}");
-            let changed =
-                reseal_core::Client { name, version: version + 2, ..client(&format!("client{task}")) };
-            if version == 0 {
+            if step == 8 {
+                let changed = reseal_core::Client {
+                    name: "renamed".to_owned(),
+                    version: 2,
+                    ..client(&format!("client{task}"))
+                };
                 commit(store, [Write::SwapClient(Box::new(changed))]).await?;
             }
             commit(store, [Write::CreateChallenge(Box::new(challenge(100_000 + 8 * step + task)))]).await?;
