@@ -2,7 +2,7 @@
 
 use crate::feed::Reading;
 use crate::server::{Ask as _, Server, rounds};
-use reseal_test_servers::Postgres;
+use reseal_test_servers::{Postgres, Redis, RedisOptions};
 use serde_json::{Value, json};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -188,6 +188,37 @@ fn an_aborted_move_leaves_the_store_as_it_was() {
     ok(migrate(&["--from", &from, "--abort", "--yes"]));
     server.login("refresh");
     ok(migrate(&["--from", &from, "--abort"]));
+}
+
+#[test]
+fn hot_sessions_are_written_back_from_redis_before_a_move() {
+    let postgres = Postgres::shared().database();
+    let redis = Redis::start(&RedisOptions::default());
+    let config = format!(
+        "[store]\nurl = {:?}\n[store.redis]\nurls = [{:?}]\nwait_replicas = 0\n",
+        postgres.url(),
+        redis.url()
+    );
+    let mut server = Server::start_with(&config);
+    let mut held = server.login("refresh");
+    for _ in 0..3 {
+        held = server.refresh(&held.text("refresh_token"));
+        assert_eq!(held.status, 200, "{}", held.body);
+    }
+    server.crash();
+    let file = server.data().with_file_name("reseal.toml");
+    let back = server.data().with_file_name("back");
+    let (file_name, to) = (file.display().to_string(), format!("sqlite:{}", back.display()));
+    fails(migrate(&["--config", &file_name, "--to", &to, "--yes"]), "--write-back");
+    ok(migrate(&["--config", &file_name, "--to", &to, "--yes", "--write-back"]));
+    for name in ["master.key", "dev.json"] {
+        std::fs::copy(server.data().join(name), back.join(name)).unwrap();
+    }
+    std::fs::write(&file, "").unwrap();
+    server.restart_on(&to);
+    // A store that loses nothing takes a token ahead of its row for stolen: so the row is the newest.
+    let next = server.refresh(&held.text("refresh_token"));
+    assert_eq!((next.status, next.body["session"]["generation"].as_i64()), (200, Some(5)), "{}", next.body);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 use super::MigrateArgs;
 use crate::exit::misused;
 use crate::folder::FolderArgs;
+use crate::output::note;
+use crate::words;
 use anyhow::Context as _;
 use reseal_core::Timestamp;
 use reseal_server::clock::Clock;
@@ -18,6 +20,8 @@ use std::path::PathBuf;
 /// A store as the configuration would name it.
 pub(super) struct Place {
     config: Config,
+    /// Whether the newest of its sessions is in Redis.
+    write_back: bool,
 }
 
 /// An open one.
@@ -46,16 +50,20 @@ impl Place {
             Some(url) => folder(args, Some(url)).load()?,
             None => configured.clone(),
         };
-        // The newest of hot sessions is in Redis alone.
         let same = config.store.url.is_some() && config.store.place() == configured.store.place();
-        if configured.store.redis.is_some() && same {
+        let has_redis = configured.store.redis.is_some() && same;
+        if has_redis && !args.write_back {
             return Err(misused(
-                "hot sessions of this store are in Redis, which cannot be moved from while it is in use. Write them back \
-                 first: remove [store.redis] and start the authority once with `redis` given up (see \"Choosing a store\" \
-                 in the book), then move",
+                "hot sessions of this store are in Redis, and a move sees no renewal there. Stop all authorities on it, \
+                 then move with --write-back, which first writes those sessions back",
             ));
         }
-        Self::of(config)
+        if args.write_back && !has_redis {
+            return Err(misused(
+                "--write-back is for a configuration with [store.redis], of which this is the store",
+            ));
+        }
+        Ok(Self { write_back: has_redis, ..Self::of(config)? })
     }
 
     /// Where everything goes.
@@ -69,7 +77,7 @@ impl Place {
                 "Redis keeps hot sessions only: move to PostgreSQL, and name Redis in [store.redis]",
             ));
         }
-        Ok(Self { config })
+        Ok(Self { config, write_back: false })
     }
 
     /// Its address, without passwords.
@@ -97,7 +105,12 @@ impl Place {
         // Opened for reading first, since a mistyped name should not leave a store behind.
         let looked_at = self.open(random, Access::ReadOnly).await?;
         looked_at.close().await;
-        Ok(Opened { store: self.open(random, Access::Tool).await? })
+        let store = self.open(random, Access::Tool).await?;
+        if let Some(redis) = store.as_redis() {
+            let written = redis.write_back_all().await.context("hot sessions are not written back")?;
+            note(format_args!("{} written back from Redis", words::count(written as u64, "session")));
+        }
+        Ok(Opened { store })
     }
 
     /// Opens the store, alone on it where the engine can tell; makes it if it is not there.
@@ -106,9 +119,10 @@ impl Place {
     }
 
     async fn open(&self, random: &Random, access: Access) -> anyhow::Result<AnyStore> {
-        let options = start::store_options(&self.config, random, access)?;
+        let mut options = start::store_options(&self.config, random, access)?;
         // No epoch of its own: it gets the source's. No Redis: the store behind it is what is moved.
-        let options = StoreOptions { epoch: [0; 16], redis: None, ..options };
+        let redis = options.redis.take().filter(|_| self.write_back && access != Access::ReadOnly);
+        let options = StoreOptions { epoch: [0; 16], redis, ..options };
         Ok(AnyStore::open(options).await?)
     }
 

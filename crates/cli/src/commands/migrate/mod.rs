@@ -66,6 +66,9 @@ pub(crate) struct MigrateArgs {
     /// End the move: the first store takes writes again and goes on as before
     #[arg(long, conflicts_with_all = ["stay_live", "then"])]
     abort: bool,
+    /// With [store.redis], and while no authority runs: write hot sessions back from Redis first
+    #[arg(long)]
+    write_back: bool,
     /// A command for the shell, run when the second store is complete: to start the authorities on it
     #[arg(long, value_name = "COMMAND", conflicts_with = "stay_live")]
     then: Option<String>,
