@@ -1,9 +1,11 @@
 //! What happens at once, with the rules that the server runs.
 
 use super::*;
-use crate::{CommitError, Conflict, EndFilter, EndSessions, Snapshot, Store, StoreError, Write, decide};
+use crate::{
+    CommitError, Conflict, EndFilter, EndSessions, Snapshot, Store, StoreError, Write, decide_foreseen,
+};
 use reseal_core::credential::RefreshToken;
-use reseal_core::refresh::{Issued, OnRollback, Outcome, Presenter, rotate};
+use reseal_core::refresh::{Advance, Issued, OnRollback, Outcome, Presenter, rotate};
 use reseal_core::session::Change;
 use reseal_core::user::UserPatch;
 use reseal_core::{EndReason, SessionId, TimelineKind, Timestamp};
@@ -16,7 +18,9 @@ enum Answer {
 }
 
 async fn present(store: &dyn Store, token: RefreshToken, now: Timestamp) -> Result<Answer, StoreError> {
-    let decided = decide(store, token.session_id, UNTIL, move |s: &Snapshot| {
+    let foreseen = Advance::of(&token, &"web".parse().unwrap(), policy(), now);
+    let place = (token.session_id, UNTIL);
+    let decided = decide_foreseen(store, place, foreseen, move |s: &Snapshot| {
         let presenter = Presenter { ip: s.session.ip, user_agent: s.session.user_agent.as_deref() };
         match rotate(&s.session, policy(), &token, OnRollback::Theft, (now, presenter)) {
             Outcome::Issue { session, how, change } => {

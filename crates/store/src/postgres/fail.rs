@@ -32,11 +32,16 @@ impl Fail {
     }
 
     pub(super) fn into_store_error(self) -> StoreError {
+        self.store_error()
+    }
+
+    /// The error as callers see it.
+    pub(super) fn store_error(&self) -> StoreError {
         match self {
             Self::Conflict(conflict) => StoreError::Internal(conflict.to_string()),
-            Self::Item(error) | Self::Away(error) => error,
-            Self::Lost(why) => StoreError::Unavailable(why),
-            Self::Refused(error) => refused(&error),
+            Self::Item(error) | Self::Away(error) => error.clone(),
+            Self::Lost(why) => StoreError::Unavailable(why.clone()),
+            Self::Refused(error) => refused(error),
         }
     }
 

@@ -127,17 +127,14 @@ impl Known {
         Ok(held.n)
     }
 
-    /// Remembers the number of a text that was read.
-    pub(super) fn learn(&self, fetched: &Fetched, numbers: &[Numbers]) {
-        if fetched.is_empty() {
-            return;
-        }
+    /// Remembers the numbers of a session's client and policy.
+    pub(super) fn learn_of(&self, numbers: Numbers, session: &Session) {
         let mut map = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-        for n in numbers.iter().flat_map(|n| [n.client, n.policy]) {
-            if let Some(text) = fetched.get(&n)
-                && map.len() < NUMBERS
-            {
-                map.entry(text.clone()).or_insert(Held { n, until_day: 0 });
+        for (text, n) in
+            [(session.client_id.as_str(), numbers.client), (session.policy.as_str(), numbers.policy)]
+        {
+            if !map.contains_key(text) && map.len() < NUMBERS {
+                map.insert(text.into(), Held { n, until_day: 0 });
             }
         }
     }

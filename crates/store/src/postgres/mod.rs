@@ -15,6 +15,7 @@ mod backing;
 mod cells;
 mod fail;
 mod known;
+mod lanes;
 mod maintenance;
 mod open;
 mod pool;
@@ -37,18 +38,20 @@ use crate::{
 use async_trait::async_trait;
 use fail::{Fail, Result};
 use known::Known;
+use lanes::{Kind, Lanes};
 use pool::{Client, Pool};
 use reseal_core::challenge::Challenge;
 use reseal_core::client::SecretHash;
 use reseal_core::event::LoggedEvent;
 use reseal_core::keys::KeyRecord;
+use reseal_core::session::Change;
 use reseal_core::user::UserSecrets;
 use reseal_core::{ClientId, Session, SessionId, TimelineEntry, Timestamp, User, UserId};
 use rows::session::SessionRow;
 use rows::{Columns, challenge, client, event, key, session, timeline, user};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
@@ -98,7 +101,10 @@ struct Inner {
     access: Access,
     /// Hosts and database, for messages.
     shown: String,
-    /// Writes that may wait or run.
+    /// Decisions on sessions, and reads of them.
+    updates: Lanes,
+    reads: Lanes,
+    /// Other writes that may wait or run.
     waiting: Arc<Semaphore>,
     queue: usize,
     /// How many connections transactions may have at once, and how many lists.
@@ -138,6 +144,8 @@ impl PostgresStore {
             known: Known::new(),
             access: options.access,
             shown: opened.shown,
+            updates: Lanes::new(queue, connections.div_ceil(4)),
+            reads: Lanes::new(queue, connections.div_ceil(4)),
             waiting: Arc::new(Semaphore::new(queue)),
             queue,
             transactions: Semaphore::new(connections.div_ceil(2)),
@@ -149,7 +157,8 @@ impl PostgresStore {
 
     /// How many writes wait or run, for a gauge.
     pub fn queued(&self) -> usize {
-        self.inner.queue.saturating_sub(self.inner.waiting.available_permits())
+        let inner = &self.inner;
+        inner.updates.queued() + inner.queue.saturating_sub(inner.waiting.available_permits())
     }
 
     /// Hosts and database, as they may be shown.
@@ -191,7 +200,7 @@ impl PostgresStore {
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> std::result::Result<T, CommitError> {
         if self.inner.access == Access::ReadOnly {
-            return Err(StoreError::Unavailable("it was opened for reading only".to_owned()).into());
+            return Err(read_only().into());
         }
         let permit = Arc::clone(&self.inner.waiting)
             .try_acquire_owned()
@@ -317,6 +326,10 @@ impl Inner {
     }
 }
 
+fn read_only() -> StoreError {
+    StoreError::Unavailable("it was opened for reading only".to_owned())
+}
+
 fn sessions(rows: Vec<SessionRow>) -> Vec<Session> {
     rows.into_iter().map(|row| row.session).collect()
 }
@@ -324,17 +337,23 @@ fn sessions(rows: Vec<SessionRow>) -> Vec<Session> {
 #[async_trait]
 impl Store for PostgresStore {
     async fn session(&self, id: SessionId) -> std::result::Result<Option<Snapshot>, StoreError> {
-        let inner = &self.inner;
-        self.read_with(|c| {
-            let inner = Arc::clone(inner);
-            Box::pin(async move { session::snapshot(c, &inner.known, id).await })
-        })
-        .await
+        let slot = Arc::new(Mutex::new(None));
+        let seen = Arc::clone(&slot);
+        let decide = Box::new(move |snapshot: &Snapshot| {
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(snapshot.clone());
+            Change::default()
+        });
+        let read = SessionUpdate { id, event_until: Timestamp::EPOCH, advance: None, decide };
+        let found = self.inner.call(Kind::Reads, read).await?;
+        let snapshot = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(snapshot.filter(|_| found))
     }
 
     async fn update_session(&self, update: SessionUpdate) -> std::result::Result<bool, StoreError> {
-        let inner = Arc::clone(&self.inner);
-        self.detached(async move { inner.update_alone(update).await }).await
+        if self.inner.access == Access::ReadOnly {
+            return Err(read_only());
+        }
+        self.inner.call(Kind::Updates, update).await
     }
 
     async fn commit(&self, commit: Commit) -> std::result::Result<(), CommitError> {

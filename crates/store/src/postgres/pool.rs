@@ -25,6 +25,8 @@ pub(super) struct Client {
     task: JoinHandle<()>,
     /// By the place of the text, which is in the program.
     prepared: Mutex<HashMap<(usize, usize), Statement>>,
+    #[cfg(test)]
+    sent: std::sync::Arc<AtomicUsize>,
 }
 
 impl Client {
@@ -40,6 +42,8 @@ impl Client {
     }
 
     pub(super) async fn query(&self, sql: &'static str, params: &[Param<'_>]) -> Result<Vec<Row>> {
+        #[cfg(test)]
+        self.sent.fetch_add(1, Ordering::Relaxed);
         let statement = self.prepared(sql).await?;
         Ok(self.pg.query(&statement, params).await?)
     }
@@ -50,12 +54,16 @@ impl Client {
 
     /// How many rows the statement touched.
     pub(super) async fn execute(&self, sql: &'static str, params: &[Param<'_>]) -> Result<u64> {
+        #[cfg(test)]
+        self.sent.fetch_add(1, Ordering::Relaxed);
         let statement = self.prepared(sql).await?;
         Ok(self.pg.execute(&statement, params).await?)
     }
 
     /// Statements without parameters and rows.
     pub(super) async fn batch(&self, sql: &str) -> Result<()> {
+        #[cfg(test)]
+        self.sent.fetch_add(1, Ordering::Relaxed);
         Ok(self.pg.batch_execute(sql).await?)
     }
 }
@@ -104,6 +112,8 @@ pub(super) struct Manager {
     timeout: Duration,
     /// The host that let us in last.
     last: AtomicUsize,
+    #[cfg(test)]
+    sent: std::sync::Arc<AtomicUsize>,
 }
 
 impl Manager {
@@ -114,6 +124,8 @@ impl Manager {
             connect_timeout: address.connect_timeout,
             timeout,
             last: AtomicUsize::new(0),
+            #[cfg(test)]
+            sent: std::sync::Arc::default(),
         })
     }
 
@@ -149,7 +161,13 @@ impl Manager {
                 (pg, tokio::spawn(watch(connection)))
             }
         };
-        let client = Client { pg, task, prepared: Mutex::default() };
+        let client = Client {
+            pg,
+            task,
+            prepared: Mutex::default(),
+            #[cfg(test)]
+            sent: std::sync::Arc::clone(&self.sent),
+        };
         self.prepare_session(&client).await?;
         Ok(client)
     }
@@ -165,7 +183,8 @@ impl Manager {
         // Batches look rows up by their ids, in order, however small the tables are: so two of them cannot
         // wait for each other, and one plan is good for all.
         const PLANS: &str = "SELECT set_config('enable_hashjoin', 'off', false),
-            set_config('enable_mergejoin', 'off', false), set_config('jit', 'off', false),
+            set_config('enable_mergejoin', 'off', false), set_config('enable_seqscan', 'off', false),
+            set_config('jit', 'off', false),
             set_config('plan_cache_mode', 'force_generic_plan', false)";
         // What was answered is on disk, whatever somebody set for everybody else.
         const DURABLE: &str = "SELECT set_config('synchronous_commit', 'on', false)
@@ -239,6 +258,12 @@ impl Pool {
         }
     }
 
+    /// How many statements were sent.
+    #[cfg(test)]
+    pub(super) fn statements(&self) -> usize {
+        self.pool.manager().sent.load(Ordering::Relaxed)
+    }
+
     /// Whether there is another host to try.
     pub(super) fn has_several_hosts(&self) -> bool {
         self.pool.manager().hosts.len() > 1
@@ -306,6 +331,11 @@ impl Lease {
         self.batch("ROLLBACK").await?;
         self.open = false;
         Ok(())
+    }
+
+    /// Whether the connection was closed: nothing can be done with it any more.
+    pub(super) const fn is_spoilt(&self) -> bool {
+        self.client.is_none()
     }
 
     /// Closes the connection if the failure spoils it.

@@ -147,20 +147,30 @@ impl Tx<'_> {
         let (mut users, mut sessions) = (BTreeSet::new(), BTreeSet::new());
         for write in &commit.writes {
             match write {
-                Write::StartSession(start) => drop(users.insert(*start.session.user_id.as_bytes())),
-                Write::SwapSession(session) => drop(sessions.insert(*session.id.as_bytes())),
+                Write::StartSession(start) => {
+                    users.insert(*start.session.user_id.as_bytes());
+                }
+                Write::SwapSession(session) => {
+                    sessions.insert(*session.id.as_bytes());
+                }
                 Write::EndSessions(end) => match &end.filter {
-                    EndFilter::One(id) => drop(sessions.insert(*id.as_bytes())),
-                    EndFilter::User { user, .. } => drop(users.insert(*user.as_bytes())),
+                    EndFilter::One(id) => {
+                        sessions.insert(*id.as_bytes());
+                    }
+                    EndFilter::User { user, .. } => {
+                        users.insert(*user.as_bytes());
+                    }
                     EndFilter::Client { .. } | EndFilter::All { .. } => {}
                 },
                 Write::CreateUser(user, _) | Write::SwapUser(user, _) => {
-                    drop(users.insert(*user.id.as_bytes()))
+                    users.insert(*user.id.as_bytes());
                 }
                 Write::SwapSecrets { user, .. } | Write::DeleteUser { user, .. } => {
                     users.insert(*user.as_bytes());
                 }
-                Write::Timeline(entry) => drop(sessions.insert(*entry.session_id.as_bytes())),
+                Write::Timeline(entry) => {
+                    sessions.insert(*entry.session_id.as_bytes());
+                }
                 _ => {}
             }
         }

@@ -1,5 +1,6 @@
 //! How entities lie in the tables: one file per table, each with its SQL and its encoding.
 
+pub(super) mod advance;
 pub(super) mod challenge;
 pub(super) mod client;
 pub(super) mod event;

@@ -47,18 +47,8 @@ macro_rules! select {
     };
 }
 
-/// The session with its user; none when the user was deleted.
-pub(in crate::postgres) async fn snapshot(
-    client: &Client,
-    known: &Known,
-    id: SessionId,
-) -> Result<Option<Snapshot>> {
-    const ONE: &str = select!(with user "WHERE s.id = $1 AND u.version IS NOT NULL");
-    let rows = client.query(ONE, &[&uuid(*id.as_bytes())]).await?;
-    Ok(read_snapshots(client, known, &rows).await?.pop().map(|(_, snapshot)| snapshot))
-}
-
-/// All these sessions with their users, in one statement, in any order.
+/// All these sessions with their users, in one statement, in any order; those whose user was deleted are left
+/// out.
 pub(in crate::postgres) async fn snapshots(
     client: &Client,
     known: &Known,
@@ -66,11 +56,7 @@ pub(in crate::postgres) async fn snapshots(
 ) -> Result<Vec<(Numbers, Snapshot)>> {
     const MANY: &str = select!(with user "WHERE s.id = ANY ($1) AND u.version IS NOT NULL");
     let rows = client.query(MANY, &[&ids]).await?;
-    read_snapshots(client, known, &rows).await
-}
-
-async fn read_snapshots(client: &Client, known: &Known, rows: &[Row]) -> Result<Vec<(Numbers, Snapshot)>> {
-    let fetched = fetch(client, known, rows, 0).await?;
+    let fetched = fetch(client, known, &rows, 0).await?;
     let mut caches = known.parsed();
     let read = |row| {
         let mut c = Columns::of(row);
@@ -97,9 +83,7 @@ pub(in crate::postgres) async fn fetch(
         })
     };
     let numbers: Vec<Numbers> = rows.iter().map(numbers).collect::<Result<_>>()?;
-    let fetched = known.fetch(client, &numbers).await?;
-    known.learn(&fetched, &numbers);
-    Ok(fetched)
+    known.fetch(client, &numbers).await
 }
 
 /// The session alone, whose row is then locked.

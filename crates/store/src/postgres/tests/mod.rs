@@ -1,5 +1,7 @@
 //! Tests of the engine against a real server.
 
+mod advance;
+
 use super::*;
 use crate::conformance::{Engine, Fault};
 use reseal_test_servers::{Database, Postgres};
