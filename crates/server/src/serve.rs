@@ -1,8 +1,9 @@
 //! A whole run: open, listen, say so, serve until told to stop, close.
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, ListenOn};
 use crate::dev::{self, Dev};
+use crate::listen::{Listeners, Notify, Upkeep};
 use crate::random::Random;
 use crate::start::{self, StartError};
 use crate::{jobs, listen, router};
@@ -10,7 +11,6 @@ use reseal_store::Access;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// What to serve.
@@ -25,9 +25,9 @@ pub struct Options {
 /// An authority that listens.
 #[derive(Debug)]
 pub struct Started {
-    /// Where; never port 0.
-    pub address: SocketAddr,
-    /// What to print on standard output. Its first line is `listening on` and the URL.
+    /// Where, those over TCP first: `http://127.0.0.1:4000` (never port 0), `unix:/run/reseal/reseal.sock`.
+    pub urls: Vec<String>,
+    /// What to print on standard output. Its first line is `listening on` and the first URL.
     pub text: String,
 }
 
@@ -39,9 +39,12 @@ pub async fn serve(
     started: impl FnOnce(&Started),
 ) -> Result<(), StartError> {
     let Options { mut config, dev } = options;
-    let address = config.server.listen;
-    if dev && !address.ip().is_loopback() {
-        return Err(StartError::NotLoopback(address));
+    if dev {
+        for place in config.server.listen.places() {
+            if let ListenOn::Tcp(address) = place {
+                check_loopback(*address)?;
+            }
+        }
     }
     if !dev && config.issuer.is_none() {
         return Err(StartError::NoIssuer);
@@ -56,10 +59,13 @@ pub async fn serve(
         opened => opened?,
     };
     listen::raise_file_limit(config.server.max_connections);
-    let (listener, address) = bind(address).await?;
-    let mut text = format!("listening on http://{address}\n");
+    let listeners = Listeners::bind(&config.server).await?;
+    let urls = listeners.urls();
+    let mut text: String = urls.iter().map(|url| format!("listening on {url}\n")).collect();
     let dev = if dev {
-        config.issuer = Some(format!("http://{address}"));
+        listeners.addresses().into_iter().try_for_each(check_loopback)?;
+        let url = urls.first().filter(|url| !url.starts_with("unix:"));
+        config.issuer = Some(url.ok_or(StartError::NoAddress)?.clone());
         let parts = dev::Parts { config: &config, store: &store, clock: &clock, random: &random };
         let dev = Dev::prepare(parts).await?;
         text = dev::start_up_text(&dev.file, &config.store.data);
@@ -69,18 +75,28 @@ pub async fn serve(
     };
     let app = start::open(config, store.shared(), clock, dev).await?;
     let router = router::router(&app);
-    tracing::info!(%address, issuer = %app.issuer, version = env!("CARGO_PKG_VERSION"), "listening");
-    started(&Started { address, text });
+    let notify = Arc::new(Notify::from_env());
+    let status = format!("listening on {}", urls.join(", "));
+    let upkeep = Upkeep::new(&app, listeners.tls().cloned(), Arc::clone(&notify), status.clone());
+    let upkeep = upkeep.map_err(StartError::Signal)?;
+    tracing::info!(on = urls.join(" "), issuer = %app.issuer, version = env!("CARGO_PKG_VERSION"), "listening");
+    started(&Started { urls, text });
+    notify.ready(&status);
 
     let (stop_jobs, stopped) = watch::channel(false);
+    let upkeep = tokio::spawn(upkeep.run(stopped.clone()));
     let jobs = tokio::spawn(jobs::run(Arc::clone(&app), stopped));
     let drained = async {
         stop.await;
+        notify.stopping();
         app.drain().await;
     };
-    listen::serve(Arc::clone(&app), router, listener, drained).await;
+    listen::serve(Arc::clone(&app), router, listeners, drained).await;
     // A receiver that is gone has stopped already.
     let _ = stop_jobs.send(true);
+    if let Err(error) = upkeep.await {
+        tracing::error!(%error, "the upkeep did not stop in order");
+    }
     if let Err(error) = jobs.await {
         tracing::error!(%error, "the jobs did not stop in order");
     }
@@ -91,11 +107,9 @@ pub async fn serve(
     Ok(())
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |error| StartError::Bind { address, error };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+/// Development mode gives its secrets to anyone who reaches it.
+fn check_loopback(address: SocketAddr) -> Result<(), StartError> {
+    if address.ip().is_loopback() { Ok(()) } else { Err(StartError::NotLoopback(address)) }
 }
 
 /// Writes the start-up text to standard output. A pipe that is full or closed stalls nothing: the text

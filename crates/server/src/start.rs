@@ -65,14 +65,15 @@ pub enum StartError {
         "{0}: a restore of this database was begun and not finished. Finish it: `reseal restore --after-database-restore`"
     )]
     UnfinishedRestore(String),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {}", advice(error))]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        error: std::io::Error,
-    },
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] crate::listen::BindError),
+    /// Signals cannot be listened for.
+    #[error("signals cannot be listened for: {0}")]
+    Signal(std::io::Error),
+    /// Development mode without an address.
+    #[error("development mode needs an address, which its issuer is: use --listen 127.0.0.1:4000")]
+    NoAddress,
     /// Development mode on an address that others reach.
     #[error(
         "{0} can be reached from other machines, and development mode gives its secrets to anyone who reaches it: \
@@ -111,24 +112,6 @@ pub enum StartError {
         /// Why.
         error: std::io::Error,
     },
-}
-
-/// What to do when an address cannot be had.
-fn advice(error: &std::io::Error) -> String {
-    use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, PermissionDenied};
-    match error.kind() {
-        AddrInUse => {
-            "another program has this port; stop it, or choose another with --listen or `server.listen`"
-                .into()
-        }
-        AddrNotAvailable => {
-            "this machine does not have the address; choose another with --listen or `server.listen`".into()
-        }
-        PermissionDenied => {
-            "ports below 1024 need a privilege; choose a higher one and put a proxy before it".into()
-        }
-        _ => error.to_string(),
-    }
 }
 
 /// The name of the value that marks a data folder as development's or not.

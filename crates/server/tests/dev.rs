@@ -43,7 +43,7 @@ impl Dev {
             // What scripts rely on: the file is there, whole, before the first line of output.
             let file: Value =
                 serde_json::from_slice(&std::fs::read(folder.join("dev.json")).unwrap()).unwrap();
-            started.send((s.address, s.text.clone(), file)).unwrap();
+            started.send((address_of(s), s.text.clone(), file)).unwrap();
         });
         let done = tokio::spawn(run);
         let Ok((address, text, file)) = start.await else { panic!("{:?}", done.await) };
@@ -108,6 +108,11 @@ fn bearer(token: &str) -> String {
 
 async fn json_of(answer: Response) -> Value {
     answer.json().await.unwrap()
+}
+
+/// Where the authority listens.
+fn address_of(started: &serve::Started) -> std::net::SocketAddr {
+    started.urls[0].strip_prefix("http://").unwrap().parse().unwrap()
 }
 
 #[tokio::test]
@@ -278,7 +283,7 @@ async fn a_port_in_use_is_told_with_what_to_do() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(folder.path());
-    config.server.listen = taken.local_addr().unwrap();
+    config.server.listen = taken.local_addr().unwrap().into();
     let error = serve::serve(Options { config, dev: true }, async {}, |_| {}).await.unwrap_err().to_string();
     assert!(error.contains("another program has this port") && error.contains("--listen"), "{error}");
 }
@@ -435,7 +440,7 @@ async fn outside_of_development_mode_none_of_it_exists() {
     let (started, start) = oneshot::channel();
     let stopped = async move { stopped.await.unwrap_or(()) };
     let run = serve::serve(Options { config, dev: false }, stopped, move |s| {
-        started.send((s.address, s.text.clone())).unwrap();
+        started.send((address_of(s), s.text.clone())).unwrap();
     });
     let done = tokio::spawn(run);
     let (address, text) = start.await.unwrap();

@@ -2,10 +2,9 @@
 
 use crate::folder::FolderArgs;
 use anyhow::Context as _;
-use reseal_server::config::Config;
+use reseal_server::config::{Config, Listen, ListenOn};
 use reseal_server::ops::log::Log;
 use reseal_server::serve::{Options, print_start_up_text, serve, stop_signal};
-use std::net::SocketAddr;
 
 /// Start the authority.
 #[derive(Debug, clap::Args)]
@@ -13,7 +12,7 @@ use std::net::SocketAddr;
     long_about = "Starts the authority.\n\n\
         The first line on standard output is `listening on` and the URL; logs go to standard error \
         (RESEAL_LOG chooses what, for example RESEAL_LOG=debug). SIGINT or SIGTERM finishes the accepted \
-        requests and stops; a second one stops at once.\n\n\
+        requests and stops; a second one stops at once. SIGHUP takes over a changed certificate.\n\n\
         With --dev it needs nothing: it makes a data folder with a user and one client per kind of \
         policy, says how to log in, and shows all of it on a page. Its secrets are in dev.json in the \
         data folder. It listens on this machine only, and touches no data folder but its own.",
@@ -22,14 +21,16 @@ Examples:
   reseal serve --dev                                  try it; then open the URL it prints
   reseal serve --dev --listen 127.0.0.1:0             on a free port
   reseal serve --config /etc/reseal.toml
-  reseal serve --config reseal.toml --data /var/lib/reseal --listen 127.0.0.1:4000"
+  reseal serve --config reseal.toml --data /var/lib/reseal --listen 127.0.0.1:4000
+  reseal serve --config /etc/reseal.toml --listen unix:/run/reseal/reseal.sock"
 )]
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     folder: FolderArgs,
-    /// Address and port to listen on; beats the configuration file
+    /// Where to listen: ADDRESS:PORT, unix:PATH, or systemd for its sockets; may be repeated; beats the
+    /// configuration file
     #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<SocketAddr>,
+    listen: Vec<ListenOn>,
     /// Development mode: everything is made that is needed, on this machine only
     #[arg(long)]
     dev: bool,
@@ -53,8 +54,9 @@ impl ServeArgs {
             _ => self.folder.load()?,
         };
         self.folder.apply(&mut config);
-        if let Some(listen) = self.listen {
-            config.server.listen = listen;
+        if !self.listen.is_empty() {
+            let places = Listen::new(self.listen.clone());
+            config.server.listen = places.context("--listen may be given 16 times at most")?;
         }
         Ok(config)
     }

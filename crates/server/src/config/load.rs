@@ -145,6 +145,8 @@ impl Config {
             return Err(Fault::new("telemetry", "sample", "must lie between 0 and 1"));
         }
         self.store.check().map_err(|(key, reason)| Fault::new("store", key, reason))?;
+        let server = self.server.check(self.issuer.as_deref());
+        server.map_err(|(key, reason)| Fault::new("server", key, reason))?;
         self.gateway.check().map_err(|(key, reason)| Fault::new("gateway", key, reason))?;
         for name in &self.users.user_writable {
             let known = name == "name" || name == "email" || name.starts_with("attributes.");

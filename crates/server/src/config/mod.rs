@@ -4,10 +4,12 @@
 
 mod gateway;
 mod load;
+mod server;
 mod store;
 
 pub use gateway::GatewayConfig;
 pub use load::ConfigError;
+pub use server::{ForwardedHeader, Listen, ListenOn, ServerConfig, SocketMode, TlsConfig, TrustedProxy};
 pub use store::{RedisConfig, RollbackRule, StoreConfig};
 
 use crate::limits::LoginLimits;
@@ -17,7 +19,6 @@ use reseal_core::{PolicyName, policy};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,35 +48,6 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// Policies by name; one here replaces the built-in of its name whole.
     pub policies: BTreeMap<PolicyName, PolicyConfig>,
-}
-
-/// The HTTP server.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ServerConfig {
-    /// Address and port to listen on.
-    pub listen: SocketAddr,
-    /// Most bytes of a request body.
-    pub max_body_bytes: usize,
-    /// Most bytes of a request's headers together.
-    pub max_header_bytes: usize,
-    /// Time to receive the headers of a request.
-    pub header_timeout: Ttl,
-    /// Time to answer a request, body included.
-    pub request_timeout: Ttl,
-    /// Most connections at once.
-    pub max_connections: usize,
-    /// Time between the signal to stop and the end of listening, in which the node says that it is not ready and
-    /// answers on, so that a load balancer sends nothing more to it. Without one: 0s.
-    pub drain_time: Ttl,
-    /// Time that accepted requests get to finish at shutdown.
-    pub shutdown_timeout: Ttl,
-    /// Whether to log each request (method, route, status, time; no credentials, no query).
-    pub access_log: bool,
-    /// Whether `/metrics` is served.
-    pub metrics: bool,
-    /// Allow plain HTTP cookies without `__Host-` and `Secure`, on loopback only.
-    pub insecure_cookies: bool,
 }
 
 /// Signing and ring keys.
@@ -133,24 +105,6 @@ pub struct TelemetryConfig {
 
 const fn secs(n: u64) -> Ttl {
     Ttl(Duration::from_secs(n))
-}
-
-impl Default for ServerConfig {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 4000)),
-            max_body_bytes: 64 * 1024,
-            max_header_bytes: 32 * 1024,
-            header_timeout: secs(10),
-            request_timeout: secs(20),
-            max_connections: 10_000,
-            drain_time: secs(0),
-            shutdown_timeout: secs(20),
-            access_log: false,
-            metrics: true,
-            insecure_cookies: false,
-        }
-    }
 }
 
 impl Default for KeysConfig {

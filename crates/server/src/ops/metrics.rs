@@ -13,7 +13,7 @@ use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder as _};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -35,6 +35,9 @@ pub struct Metrics {
     feed_events: Counter,
     feed_ends: Family,
     panics: Counter,
+    tls_handshakes: Family,
+    /// Unix seconds; [`i64::MIN`] without a certificate of our own.
+    tls_expires_at: AtomicI64,
     requests: RwLock<HashMap<Box<str>, Arc<Route>>>,
 }
 
@@ -67,6 +70,8 @@ impl Metrics {
                 .register_counter(&Key::from_name("reseal_feed_events_sent_total"), &METADATA),
             feed_ends: Family::new("reseal_feed_readers_ended_total", "reason"),
             panics: recorder.register_counter(&Key::from_name("reseal_panics_total"), &METADATA),
+            tls_handshakes: Family::new("reseal_tls_handshakes_total", "result"),
+            tls_expires_at: AtomicI64::new(i64::MIN),
             requests: RwLock::default(),
             recorder,
         }
@@ -117,6 +122,16 @@ impl Metrics {
         self.panics.increment(1);
     }
 
+    /// A TLS handshake and its result.
+    pub fn tls_handshake(&self, result: &'static str) {
+        self.tls_handshakes.count(&self.recorder, result);
+    }
+
+    /// When the certificate that is in use expires (Unix seconds).
+    pub fn set_tls_expires_at(&self, at: Option<i64>) {
+        self.tls_expires_at.store(at.unwrap_or(i64::MIN), Ordering::Relaxed);
+    }
+
     /// A request that was answered, by the template of its route.
     pub fn request(&self, route: &str, method: &Method, status: StatusCode, took: Duration) {
         let route = self.route(route);
@@ -140,7 +155,7 @@ impl Metrics {
     }
 }
 
-const DESCRIPTIONS: [(&str, &str); 10] = [
+const DESCRIPTIONS: [(&str, &str); 11] = [
     ("reseal_logins_total", "Logins by result."),
     ("reseal_refreshes_total", "Presented refresh tokens by outcome."),
     ("reseal_renewals_total", "Renewals of access tokens and cookies, and whether they were due."),
@@ -150,6 +165,7 @@ const DESCRIPTIONS: [(&str, &str); 10] = [
     ("reseal_http_requests_total", "Requests by route template, method and status."),
     ("reseal_feed_events_sent_total", "Events sent to readers of the feed, once for each reader."),
     ("reseal_feed_readers_ended_total", "Readers of the feed that went: left, slow (cut), token, shutdown."),
+    ("reseal_tls_handshakes_total", "TLS handshakes by result: ok, failed, timeout."),
     ("reseal_panics_total", "Requests that panicked: each is a defect."),
 ];
 
@@ -286,6 +302,12 @@ fn gauges(app: &Authority, text: &mut String) {
     line("gauge", "reseal_gateway_token_bytes", "Signed tokens that are kept for their sessions.", kept);
     let readers = u32::try_from(app.feed.readers()).map_or(f64::INFINITY, f64::from);
     line("gauge", "reseal_feed_readers", "Readers of the feed.", readers);
+    let expires_at = app.metrics.tls_expires_at.load(Ordering::Relaxed);
+    if expires_at != i64::MIN {
+        // Exact up to 2^53, far beyond any certificate.
+        let help = "When the TLS certificate in use expires, in Unix seconds.";
+        line("gauge", "reseal_tls_certificate_expires_at", help, expires_at as f64);
+    }
     if let Some(process) = process::read() {
         line("counter", "process_cpu_seconds_total", "User and system time.", process.cpu_seconds);
         line("gauge", "process_resident_memory_bytes", "Resident memory.", process.resident_bytes);
