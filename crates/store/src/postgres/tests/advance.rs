@@ -128,7 +128,7 @@ async fn what_is_written_ahead_is_what_the_rule_foresees() {
             kept += usize::from(!found.written);
             // And the sweep goes by the deadline that was written.
             let day = engine_day(&engine, id);
-            assert_eq!(day, rows::session::sweep_day(&after));
+            assert_eq!(day, session::sweep_day(&after));
         }
     }
     assert!(written > 100 && kept > 100, "{written} written, {kept} kept: both happen");
