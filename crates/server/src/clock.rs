@@ -8,7 +8,9 @@
 //! within the round trip to the store.
 //!
 //! A clock that follows never goes back, since `iat`, `renewed_at` and half-lives would lie in the future:
-//! one that is ahead runs slower until it is right. One that is behind is set forward at once.
+//! one that is ahead runs slower until it is right. One that is behind is set forward at once. A store's clock
+//! that jumped is not followed. Who jumped is told by the machine's own clock: where that agrees with the store's,
+//! it is this node that is wrong (the monotonic clock stands still while a machine sleeps).
 
 use http::HeaderValue;
 use reseal_core::Timestamp;
@@ -33,6 +35,8 @@ struct Followed {
     course: RwLock<Course>,
     /// How far the machine's clock is behind the store's (milliseconds; negative: ahead).
     machine_behind: AtomicI64,
+    /// The same of the time that this node goes by.
+    shown_behind: AtomicI64,
 }
 
 impl Followed {
@@ -124,16 +128,23 @@ impl Clock {
             return Ok(());
         }
         let mut best: Option<Look> = None;
+        let mut failed = None;
         for _ in 0..LOOKS {
-            let Some(look) = look(store).await? else { return Ok(()) };
-            if best.is_none_or(|best| look.margin < best.margin) {
-                best = Some(look);
+            match look(store).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(look)) if best.is_none_or(|best| look.margin < best.margin) => best = Some(look),
+                Ok(Some(_)) => {}
+                // One that took too long says nothing; another one may.
+                Err(error) => failed = Some(error),
             }
         }
-        if let Some(look) = best {
-            self.adopt(look, system_now().millis().saturating_sub(millis(look.at.elapsed())));
+        match (best, failed) {
+            (Some(look), _) => {
+                self.adopt(look, system_now().millis().saturating_sub(millis(look.at.elapsed())));
+                Ok(())
+            }
+            (None, failed) => failed.map_or(Ok(()), Err),
         }
-        Ok(())
     }
 
     /// Goes by that look, made when the machine's clock showed `machine`.
@@ -141,25 +152,31 @@ impl Clock {
         let first = || Followed {
             course: RwLock::new(Course { at: look.at, right: look.store, ahead: 0 }),
             machine_behind: AtomicI64::new(0),
+            shown_behind: AtomicI64::new(0),
         };
         let followed = self.followed.get_or_init(first);
-        let behind = look.store.saturating_sub(machine);
-        let before = followed.machine_behind.swap(behind, Ordering::Relaxed);
-        let is_far = |ms: i64| ms.unsigned_abs() > millis(MOST_DIFFERENCE).unsigned_abs();
-        if is_far(behind) {
-            if !is_far(before) {
-                tracing::error!(
-                    behind_ms = behind,
-                    "this machine's clock and the store's differ by more than 30 seconds: not ready until one of them is set right"
-                );
-            }
-        } else if is_far(before) {
-            tracing::info!("this machine's clock and the store's agree again");
-        }
         let mut course = followed.course.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let behind = look.store.saturating_sub(machine);
         // A store that jumped (a standby with a wrong clock took over) must not end sessions before their time.
-        if !is_far(course.show(look.at).saturating_sub(look.store)) {
+        if !is_far(behind) || !is_far(look.store.saturating_sub(course.show(look.at))) {
             *course = course.corrected(look.at, look.store, look.margin);
+        }
+        let shown_behind = look.store.saturating_sub(course.show(look.at));
+        drop(course);
+        let agreed = self.agrees();
+        followed.machine_behind.store(behind, Ordering::Relaxed);
+        followed.shown_behind.store(shown_behind, Ordering::Relaxed);
+        match (agreed, self.agrees()) {
+            (true, false) if is_far(behind) => tracing::error!(
+                behind_ms = behind,
+                "this machine's clock and the store's differ by more than 30 seconds: not ready until one of them is set right"
+            ),
+            (true, false) => tracing::error!(
+                ahead_ms = -shown_behind,
+                "the time that this node goes by is more than 30 seconds ahead of the store's, and it never goes back: not ready; start it again"
+            ),
+            (false, true) => tracing::info!("this machine's clock and the store's agree again"),
+            _ => {}
         }
     }
 
@@ -169,10 +186,11 @@ impl Clock {
         Some(self.followed.get()?.machine_behind.load(Ordering::Relaxed))
     }
 
-    /// Whether the machine's clock and the store's agree well enough to serve.
+    /// Whether the machine's clock, the store's and the time that this node goes by agree well enough to serve.
     pub fn agrees(&self) -> bool {
-        let far = |ms: i64| ms.unsigned_abs() > millis(MOST_DIFFERENCE).unsigned_abs();
-        !self.machine_behind().is_some_and(far)
+        let Some(followed) = self.followed.get() else { return true };
+        let behind = [&followed.machine_behind, &followed.shown_behind];
+        !behind.iter().any(|ms| is_far(ms.load(Ordering::Relaxed)))
     }
 
     /// Moves the clock forward.
@@ -203,6 +221,10 @@ async fn look(store: &dyn Store) -> Result<Option<Look>, StoreError> {
     let half = millis(at.saturating_duration_since(asked)) / 2;
     // One more: milliseconds are rounded.
     Ok(Some(Look { at, store: time.millis().saturating_add(half), margin: half + 1 }))
+}
+
+fn is_far(ms: i64) -> bool {
+    ms.unsigned_abs() > MOST_DIFFERENCE.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 fn millis(duration: Duration) -> i64 {

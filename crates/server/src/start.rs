@@ -211,7 +211,7 @@ pub async fn open(
     let issuer: Arc<str> = config.issuer.clone().ok_or(StartError::NoIssuer)?.into();
     let policies = Arc::new(config.policies()?);
     let shared = is_shared(&*store);
-    clock.follow(&*store).await?;
+    follow_clock(&clock, &*store).await?;
     check_mode(&*store, &config, dev.is_some()).await?;
     if crate::manage::restored::is_unfinished(&*store).await? {
         return Err(StartError::UnfinishedRestore(config.store.place()));
@@ -271,6 +271,23 @@ pub async fn open(
     app.look_for_client_changes().await?;
     crate::gateway::warn_if_unusable(&app).await?;
     Ok(app)
+}
+
+/// How long a server that starts waits for a store that is slow to tell the time.
+const CLOCK_WAIT: Duration = Duration::from_secs(20);
+
+/// As [`Clock::follow`], for the first time: before that there is no time to go by.
+async fn follow_clock(clock: &Clock, store: &dyn Store) -> Result<(), StoreError> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        match clock.follow(store).await {
+            Err(error) if begun.elapsed() < CLOCK_WAIT => {
+                tracing::warn!(%error, "the store's clock cannot be read yet");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The file that holds the master key, unless the environment does.

@@ -61,6 +61,29 @@ fn a_machine_with_a_wrong_clock_follows_the_store_and_is_not_ready() {
 }
 
 #[test]
+fn a_machine_that_slept_is_set_right_and_a_node_that_is_far_ahead_is_not_ready() {
+    let clock = Clock::system();
+    let start = Instant::now();
+    let hour = 3_600_000;
+    looked(&clock, start, hour, hour);
+    // The monotonic clock stood still for an hour; the machine's clock was set, and it is the store's time.
+    let woken = after(start, 1000);
+    looked(&clock, woken, 2 * hour, 2 * hour + 50);
+    assert_eq!(clock.followed.get().unwrap().course().show(woken), 2 * hour);
+    assert!(clock.agrees());
+    // Both say that the time is an hour before what this node went by: a store with a wrong clock, followed from
+    // this node's start. It never goes back, nor does it judge sessions beside nodes that are right.
+    let later = after(start, 2000);
+    looked(&clock, later, hour + 1000, hour + 1000);
+    assert_eq!(clock.followed.get().unwrap().course().show(later), 2 * hour + 1000);
+    assert!(!clock.agrees());
+    let at_last = after(start, 2000 + 5 * hour);
+    looked(&clock, at_last, 6 * hour + 1000, 6 * hour + 1000);
+    assert!(clock.agrees());
+    assert_eq!(clock.followed.get().unwrap().course().show(at_last), 6 * hour + 1000);
+}
+
+#[test]
 fn development_moves_the_clock_on_top() {
     let clock = Clock::system();
     looked(&clock, Instant::now(), 1_000_000, 1_000_000);
