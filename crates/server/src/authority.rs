@@ -124,10 +124,8 @@ impl Authority {
             self.be_current().await?;
             let found = self.client_as_known(id).await?;
             let Some(client) = &found else { return Ok(found) };
-            let early = client.updated_at.since(self.clock.now());
-            if !self.shared || early.is_zero() || begun.elapsed() > 2 * KNOWN_WITHIN {
-                return Ok(found);
-            }
+            let early = until_in_effect(client, self.clock.now()).filter(|_| self.shared);
+            let Some(early) = early.filter(|_| begun.elapsed() <= MOST_AHEAD) else { return Ok(found) };
             tokio::time::sleep(early.min(Duration::from_millis(100))).await;
         }
     }
@@ -209,6 +207,16 @@ impl Authority {
         self.clients.origins_of.store(changes, Ordering::Release);
         Ok(())
     }
+}
+
+/// No change of a client takes effect later than this after it was made.
+const MOST_AHEAD: Duration = Duration::from_secs(2 * KNOWN_WITHIN.as_secs());
+
+/// How long until the change of the client takes effect. One that lies further ahead than any does was made by a
+/// clock that was wrong, and waiting for it would make every request slow.
+fn until_in_effect(client: &Client, now: Timestamp) -> Option<Duration> {
+    let early = client.updated_at.since(now);
+    (!early.is_zero() && early <= MOST_AHEAD).then_some(early)
 }
 
 /// The origins of all enabled clients, and the policies of all.
@@ -342,5 +350,40 @@ impl ClientCache {
         {
             last.settled = false;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reseal_core::Scope;
+    use reseal_core::claims::Projection;
+
+    #[test]
+    fn a_change_is_waited_for_unless_no_change_lies_so_far_ahead() {
+        let (now, ms) = (Timestamp::from_secs(1_000_000), Duration::from_millis(1));
+        let client = |updated_at| Client {
+            id: "web".parse().unwrap(),
+            name: "Web".into(),
+            secret_hash: None,
+            policy: "web".parse().unwrap(),
+            audience: vec![],
+            scope: Scope::default(),
+            claims: Projection::parse(["name"]).unwrap(),
+            origins: vec![],
+            algorithm: "ES256".into(),
+            introspect: false,
+            disabled: false,
+            version: 1,
+            created_at: Timestamp::EPOCH,
+            updated_at,
+        };
+        assert_eq!(until_in_effect(&client(now), now), None);
+        assert_eq!(until_in_effect(&client(now + ms), now), Some(ms));
+        // Decided on by a node that is ahead, at the beginning of a second.
+        let furthest = KNOWN_WITHIN + Duration::from_secs(1) + crate::knowledge::CLOCKS;
+        assert_eq!(until_in_effect(&client(now + furthest), now), Some(furthest));
+        let wrong = now + Duration::from_secs(3600);
+        assert_eq!(until_in_effect(&client(wrong), now), None);
     }
 }
