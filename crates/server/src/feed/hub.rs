@@ -27,6 +27,8 @@ pub struct Hub {
     stopping: watch::Sender<bool>,
     /// When the newest successful reading of the log began.
     read_at: Mutex<Option<Instant>>,
+    /// When the newest reading that failed began.
+    failed_at: Mutex<Option<Instant>>,
     places: Arc<Semaphore>,
     max_readers: usize,
     /// Held by whoever reads the log.
@@ -51,6 +53,7 @@ impl Hub {
             last: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
             read_at: Mutex::new(None),
+            failed_at: Mutex::new(None),
             places: Arc::new(Semaphore::new(max_readers)),
             max_readers,
             reading: tokio::sync::Mutex::default(),
@@ -96,6 +99,17 @@ impl Hub {
     /// The log was read to its end by a reading that began then.
     pub(super) fn was_read(&self, begun: Instant) {
         *self.read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+    }
+
+    /// A reading of the log that began then failed.
+    pub(super) fn was_not_read(&self, begun: Instant) {
+        *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+    }
+
+    /// Whether a reading that began since then failed.
+    pub(super) fn has_failed_since(&self, then: Instant) -> bool {
+        let failed_at = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        failed_at.is_some_and(|begun| begun >= then)
     }
 
     /// Begins after the event of that number: earlier ones are in the store.

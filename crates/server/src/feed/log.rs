@@ -66,14 +66,31 @@ pub async fn read_log(app: &Authority) -> Result<(), JobError> {
     read(app, false).await
 }
 
-/// The same, marks included, unless somebody else just did.
+/// The same, marks included, unless somebody else just did, or tried to: of many who wait for a store that hangs, each
+/// waits for one reading that began after it came, not for those of all before it.
 pub(crate) async fn read_log_unless_current(app: &Authority) -> Result<(), JobError> {
+    let came = Instant::now();
     let _reading = app.feed.reading.lock().await;
-    if app.wants_reading() { read(app, true).await } else { Ok(()) }
+    if !app.wants_reading() {
+        return Ok(());
+    }
+    if app.feed.has_failed_since(came) {
+        return Err(StoreError::Unavailable("the event log could not be read a moment ago".to_owned()).into());
+    }
+    read(app, true).await
 }
 
 async fn read(app: &Authority, marks: bool) -> Result<(), JobError> {
-    let (begun, as_of) = (Instant::now(), app.clock.now());
+    let begun = Instant::now();
+    let done = read_on(app, marks, begun).await;
+    if done.is_err() {
+        app.feed.was_not_read(begun);
+    }
+    done
+}
+
+async fn read_on(app: &Authority, marks: bool, begun: Instant) -> Result<(), JobError> {
+    let as_of = app.clock.now();
     let mut seq = match app.log_seq.load(Ordering::Acquire) {
         u64::MAX => {
             let last = app.store.last_event().await?;

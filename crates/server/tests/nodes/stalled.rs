@@ -7,6 +7,7 @@ use reseal_core::claims::Projection;
 use reseal_server::jobs::read_log;
 use reseal_server::manage::clients::ClientPatch;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[tokio::test]
@@ -26,6 +27,30 @@ async fn a_node_that_cannot_read_the_log_stops_signing_and_comes_back_by_itself(
     }
     node.gate.break_log(false);
     node.refresh("refresh", &renewed).await.expect(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn requests_that_wait_for_a_store_that_fails_do_not_wait_for_each_other() {
+    let cluster = Cluster::new().await;
+    let node = cluster.node().await;
+    node.gate.break_log(true);
+    cluster.advance(Duration::from_secs(3));
+    let before = node.gate.log_readings();
+    // In a store that hangs, each reading takes as long as store.timeout.
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let app = Arc::clone(&node.app);
+            tokio::spawn(async move { app.be_current().await })
+        })
+        .collect();
+    for request in waiting {
+        request.await.unwrap().unwrap_err();
+    }
+    let readings = node.gate.log_readings() - before;
+    assert!((1..=2).contains(&readings), "{readings}");
+    // Whoever comes later looks again.
+    node.gate.break_log(false);
+    node.app.be_current().await.unwrap();
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use reseal_core::{Client, ClientId, Session, SessionId, TimelineEntry, Timestamp
 use reseal_store::{
     Cells, Commit, CommitError, EndSessions, SessionUpdate, Snapshot, Store, StoreError, Swept,
 };
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{oneshot, watch};
 
@@ -20,6 +20,7 @@ pub struct Gate {
     hold: Mutex<Option<Hold>>,
     hold_keys: Mutex<Option<Hold>>,
     log_broken: AtomicBool,
+    log_readings: AtomicUsize,
     keys_broken: AtomicBool,
     sessions_broken: AtomicBool,
 }
@@ -39,6 +40,7 @@ impl Gate {
             hold: Mutex::new(None),
             hold_keys: Mutex::new(None),
             log_broken: AtomicBool::new(false),
+            log_readings: AtomicUsize::new(0),
             keys_broken: AtomicBool::new(false),
             sessions_broken: AtomicBool::new(false),
         }
@@ -47,6 +49,11 @@ impl Gate {
     /// From now on the event log cannot be read, or it can again.
     pub fn break_log(&self, broken: bool) {
         self.log_broken.store(broken, Ordering::SeqCst);
+    }
+
+    /// How often somebody began to read the event log.
+    pub fn log_readings(&self) -> usize {
+        self.log_readings.load(Ordering::SeqCst)
     }
 
     /// From now on the keys cannot be read, or they can again.
@@ -59,7 +66,10 @@ impl Gate {
         self.sessions_broken.store(broken, Ordering::SeqCst);
     }
 
-    fn log(&self) -> Result<(), StoreError> {
+    async fn log(&self) -> Result<(), StoreError> {
+        self.log_readings.fetch_add(1, Ordering::SeqCst);
+        // Others come while it is under way.
+        tokio::task::yield_now().await;
         broken(self.log_broken.load(Ordering::SeqCst))
     }
 
@@ -181,12 +191,12 @@ impl Store for Gate {
     }
 
     async fn events_after(&self, seq: u64, limit: usize) -> Result<Vec<LoggedEvent>, StoreError> {
-        self.log()?;
+        self.log().await?;
         self.store.events_after(seq, limit).await
     }
 
     async fn last_event(&self) -> Result<u64, StoreError> {
-        self.log()?;
+        self.log().await?;
         self.store.last_event().await
     }
 
