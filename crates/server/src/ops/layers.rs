@@ -162,6 +162,10 @@ impl Facts {
     }
 
     fn add_headers(&self, response: &mut Response) {
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+            // Whoever made the answer mostly knows better; none goes without.
+            response.headers_mut().entry(header::RETRY_AFTER).or_insert(HeaderValue::from_static("5"));
+        }
         let headers = response.headers_mut();
         let html = headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"text/html"));
         if html {

@@ -36,6 +36,7 @@ async fn a_client_that_cannot_be_used_is_named_with_the_reason() {
         for path in PAGES {
             let answer = look(&authority, path, None, &[]).await;
             answer.expect(StatusCode::SERVICE_UNAVAILABLE);
+            assert!(answer.header("retry-after").is_some());
             let text = page(&answer);
             assert!(text.contains(why) && text.contains(id), "{text}");
         }
