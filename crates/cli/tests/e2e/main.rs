@@ -8,6 +8,7 @@ mod cli_command_line;
 mod cli_folder;
 mod cli_import;
 mod cli_keys;
+mod cli_listen;
 mod cli_policies;
 mod cli_restore;
 mod cli_serve;

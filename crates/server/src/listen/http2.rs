@@ -7,14 +7,14 @@ use crate::http::error::ApiError;
 use axum::body::{Body, Bytes};
 use axum::response::{IntoResponse as _, Response};
 use http::Request;
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http2::{Builder, Connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -24,8 +24,10 @@ const STREAMS_MAX: u32 = 100;
 /// Bytes of request bodies that a connection may have sent and nobody has read yet, per stream and in all.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 256 * 1024;
-/// Bytes of an answer that wait for room, per stream.
+/// Bytes of an answer that wait for room, per stream; what goes there does so in pieces, so that each piece
+/// that the peer takes is seen.
 const SEND_BUFFER: usize = 64 * 1024;
+const PIECE: usize = 16 * 1024;
 /// Streams that the peer reset before they were looked at (CVE-2023-44487), and that we reset for its faults
 /// (CVE-2025-8671): more, and the connection is closed.
 const PENDING_RESETS_MAX: usize = 20;
@@ -123,7 +125,8 @@ where
                             closing = Some(Instant::now());
                             connection.as_mut().graceful_shutdown();
                         }
-                        Some(since) if since.elapsed() > limits.quiet => return Err(Cut::Lingers),
+                        // Time to take the end of an answer, which nobody can watch.
+                        Some(since) if since.elapsed() > patience => return Err(Cut::Lingers),
                         Some(_) => {}
                     },
                 }
@@ -189,7 +192,7 @@ impl Traffic {
             ApiError::unavailable(Duration::from_secs(1)).into_response()
         };
         stream.answered();
-        response.map(|body| Answer { body, stream })
+        response.map(|body| Answer { body, rest: Bytes::new(), stream })
     }
 
     fn judge(&self, now: Instant, (quiet, patience): (Duration, Duration)) -> Judged {
@@ -254,10 +257,12 @@ impl Drop for Stream {
 #[derive(Debug)]
 pub(super) struct Answer {
     body: Body,
+    /// What is left of its last frame.
+    rest: Bytes,
     stream: Stream,
 }
 
-impl hyper::body::Body for Answer {
+impl HttpBody for Answer {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -265,7 +270,7 @@ impl hyper::body::Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let frame = self.next_piece(cx);
         let mut state = self.stream.traffic.state();
         if frame.is_ready() {
             state.waiting.insert(self.stream.number, Instant::now());
@@ -278,11 +283,32 @@ impl hyper::body::Body for Answer {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (mut hint, rest) = (self.body.size_hint(), u64::try_from(self.rest.len()).unwrap_or(u64::MAX));
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(hint.lower().saturating_add(rest));
+        hint
+    }
+}
+
+impl Answer {
+    fn next_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(other) => return Poll::Ready(Some(Ok(other))),
+                },
+                end => return Poll::Ready(end),
+            }
+        }
+        let piece = self.rest.split_to(self.rest.len().min(PIECE));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 }
 
@@ -338,7 +364,7 @@ mod tests {
     /// A body that has nothing to say yet.
     struct Silent;
 
-    impl hyper::body::Body for Silent {
+    impl HttpBody for Silent {
         type Data = Bytes;
         type Error = Infallible;
 
@@ -348,6 +374,24 @@ mod tests {
         ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
             Poll::Pending
         }
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_goes_out_in_pieces_and_whole() {
+        let (traffic, places) = (Traffic::new(), Arc::new(Semaphore::new(1)));
+        let text: Vec<u8> = (0..3 * PIECE + 5).map(|i| u8::try_from(i % 251).unwrap()).collect();
+        let mut body = answer(&traffic, &places, Body::from(text.clone())).await.into_body();
+        let mut taken = Vec::new();
+        assert!(!HttpBody::is_end_stream(&body));
+        while let Some(frame) = body.frame().await {
+            let piece = frame.unwrap().into_data().unwrap();
+            assert!(piece.len() <= PIECE && !piece.is_empty());
+            taken.extend_from_slice(&piece);
+            let left = u64::try_from(text.len() - taken.len()).unwrap();
+            assert_eq!(HttpBody::size_hint(&body).exact(), Some(left));
+            assert_eq!(HttpBody::is_end_stream(&body), left == 0);
+        }
+        assert_eq!(taken, text);
     }
 
     #[tokio::test]

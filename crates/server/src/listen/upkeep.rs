@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 /// The work; from the moment it is made, SIGHUP ends nothing any more.
 #[derive(Debug)]
@@ -123,7 +123,8 @@ pub fn warn_of_certificate(tls: &Tls, app: &App) {
 }
 
 fn every(time: Option<Duration>) -> Option<Interval> {
-    let mut ticks = interval(time?);
+    let time = time?;
+    let mut ticks = interval_at(Instant::now() + time, time);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     Some(ticks)
 }
