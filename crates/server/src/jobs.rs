@@ -4,19 +4,18 @@
 use crate::authority::{App, Authority};
 pub use crate::feed::log::read_log;
 use crate::keys::KeysError;
-use aws_lc_rs::digest::{SHA256, digest};
-use reseal_core::SessionId;
-use reseal_core::policy::{Policies, ended_by_change};
 use reseal_jose::Algorithm;
-use reseal_store::{Commit, CommitError, Store, StoreError, Write};
+use reseal_store::{Store, StoreError};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::watch;
 
+mod tightened;
+
+pub use tightened::{end_tightened, end_tightened_once, end_tightened_since};
+
 /// Rows looked at or removed in one transaction.
 const BATCH: usize = 500;
-/// The name of the value that tells under which policies the sessions were last looked through.
-const POLICIES: &str = "policies_fingerprint";
 /// How often to look at the store's clock. Between two looks a machine's clock drifts by less than a millisecond.
 const CLOCK_LOOK: Duration = Duration::from_secs(3);
 
@@ -27,6 +26,8 @@ pub async fn run(app: App, stop: watch::Receiver<bool>) {
         tick(app.clone(), stop.clone()),
         sweep_again_and_again(app.clone(), stop.clone()),
         follow_the_clock(app.clone(), stop.clone()),
+        // With many sessions a look through them takes longer than a tick.
+        tightened::follow(app.clone(), stop.clone()),
         crate::feed::log::follow(app, stop),
     );
 }
@@ -84,7 +85,6 @@ async fn follow_the_clock(app: App, mut stop: watch::Receiver<bool>) {
 
 /// What is short and often.
 async fn tick(app: App, mut stop: watch::Receiver<bool>) {
-    let mut tightened = false;
     let mut ticks: u64 = 0;
     let mut every_second = tokio::time::interval(Duration::from_secs(1));
     every_second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -111,10 +111,6 @@ async fn tick(app: App, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             () = work => {}
             _ = stop.changed() => return,
-        }
-        // In a task of its own: with many sessions it takes longer than a tick.
-        if !std::mem::replace(&mut tightened, true) {
-            tokio::spawn(end_tightened_until(app.clone(), stop.clone()));
         }
         ticks += 1;
     }
@@ -183,79 +179,4 @@ pub async fn sweep(app: &Authority) -> Result<(), StoreError> {
 async fn sweep_once(app: &Authority, limit: usize) -> Result<usize, StoreError> {
     let now = app.clock.now();
     Ok(app.store.sweep(now, now - app.config.store.keep_ended.0, limit).await?.total())
-}
-
-/// Goes through the sessions once after the policies changed, and tries again while the store is away.
-async fn end_tightened_until(app: App, mut stop: watch::Receiver<bool>) {
-    loop {
-        let done = tokio::select! {
-            done = end_tightened_once(&app) => done,
-            _ = stop.changed() => return,
-        };
-        match done {
-            Ok(0) => return,
-            Ok(ended) => {
-                return tracing::info!(ended, "the policies changed: sessions that are over were ended");
-            }
-            Err(error) => {
-                tracing::warn!(%error, "sessions under changed policies could not be ended; trying again");
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(10)) => {}
-            _ = stop.changed() => return,
-        }
-    }
-}
-
-/// As [`end_tightened`], unless the policies are those of the last time; says how many sessions ended.
-pub async fn end_tightened_once(app: &Authority) -> Result<u64, StoreError> {
-    let fingerprint = fingerprint(&app.policies);
-    if app.store.meta(POLICIES).await?.is_some_and(|known| known == fingerprint) {
-        return Ok(0);
-    }
-    let ended = end_tightened(app).await?;
-    // Only when all were seen: an interrupted round is done again.
-    match app.store.commit(Commit::of([Write::PutMeta(POLICIES.to_owned(), fingerprint)])).await {
-        Ok(()) => Ok(ended),
-        Err(CommitError::Store(error)) => Err(error),
-        Err(other) => Err(StoreError::Unavailable(other.to_string())),
-    }
-}
-
-/// Equal for equal policies. Another version of the binary may have another one for the same; that costs
-/// one look through the sessions.
-fn fingerprint(policies: &Policies) -> Vec<u8> {
-    digest(&SHA256, format!("{policies:?}").as_bytes()).as_ref().to_vec()
-}
-
-/// After the policies changed: ends the sessions that are over under the new ones though by their stored
-/// deadlines they would live on, with tokens that verifiers accept, and tells the log (design §3).
-pub async fn end_tightened(app: &Authority) -> Result<u64, StoreError> {
-    let mut ended = 0;
-    let mut after: Option<SessionId> = None;
-    loop {
-        let page = app.store.open_sessions(after, BATCH).await?;
-        let Some(last) = page.last() else { return Ok(ended) };
-        after = Some(last.id);
-        let now = app.clock.now();
-        for session in page {
-            // No token outlives the stored deadlines: a session past them needs no event.
-            let lives_on = now < session.idle_expires_at.min(session.expires_at);
-            let Some(end) = ended_by_change(&session, &app.policies, now).filter(|_| lives_on) else {
-                continue;
-            };
-            let Some(change) = session.end(end.reason, now, None) else { continue };
-            let mut commit = Commit::default();
-            commit.push_change(change, app.event_until(now));
-            match app.store.commit(commit).await {
-                Ok(()) => ended += 1,
-                // It was used or ended meanwhile: whoever did that saw the new policies.
-                Err(CommitError::Conflict(_)) => {}
-                Err(CommitError::Store(error)) => return Err(error),
-                Err(other) => return Err(StoreError::Unavailable(other.to_string())),
-            }
-        }
-        tokio::task::yield_now().await;
-    }
 }

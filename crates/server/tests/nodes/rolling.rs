@@ -89,6 +89,35 @@ async fn two_configurations_do_not_end_each_other_s_sessions_for_ever() {
 }
 
 #[tokio::test]
+async fn what_an_old_node_made_is_looked_at_when_the_last_of_them_has_gone() {
+    let cluster = Cluster::new().await;
+    let long = |config: &mut Config| {
+        web("5d")(config);
+        config.policies.get_mut(&"web".parse().unwrap()).unwrap().idle_ttl = "5d".parse().ok();
+    };
+    let (old, new) = (cluster.node_with(long, cluster.clock.clone()).await, cluster.node().await);
+    let again = cluster.node().await;
+    old.user("ada").await;
+    for node in [&old, &new] {
+        jobs::end_tightened_once(&node.app).await.unwrap();
+        assert_eq!(jobs::end_tightened_since(&node.app).await.unwrap(), 0);
+    }
+    // After the look of the new one, by the old policies.
+    let session = old.login("sliding", "ada").await;
+    cluster.advance(Duration::from_secs(3600));
+    for node in [&old, &new, &old, &new] {
+        assert_eq!(jobs::end_tightened_since(&node.app).await.unwrap(), 0, "two at once do not fight");
+    }
+    cluster.advance(Duration::from_secs(301));
+    assert_eq!(jobs::end_tightened_since(&new.app).await.unwrap(), 1);
+    assert_eq!(new.events().await, ["session-ended"]);
+    new.get("/v1/session", &session.credential()).await.expect(StatusCode::UNAUTHORIZED);
+    for node in [&new, &again] {
+        assert_eq!(jobs::end_tightened_since(&node.app).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_stops_is_not_ready_first_and_answers_on() {
     let cluster = Cluster::new().await;
     let second = |config: &mut Config| config.server.drain_time = "1s".parse().unwrap();
