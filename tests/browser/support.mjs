@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -11,11 +11,17 @@ import { chromium } from 'playwright-core';
 const BINARY = process.env.RESEAL_BIN ?? '../../target/debug/reseal';
 const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync);
 
-/** Starts an authority, on a free port with a folder of its own unless told otherwise. */
-export async function startAuthority({ folder, listen = '127.0.0.1:0' } = {}) {
+/** Starts an authority, on a free port with a folder of its own unless told otherwise; with this configuration, if any. */
+export async function startAuthority({ folder, listen = '127.0.0.1:0', config } = {}) {
   folder ??= await mkdtemp(join(tmpdir(), 'reseal-page-'));
   const data = join(folder, 'data');
-  const child = spawn(BINARY, ['serve', '--dev', '--listen', listen, '--data', data], { stdio: ['ignore', 'pipe', 'ignore'] });
+  const more = [];
+  if (config) {
+    more.push('--config', join(folder, 'reseal.toml'));
+    await writeFile(more[1], config);
+  }
+  const places = [listen].flat().flatMap((place) => ['--listen', place]);
+  const child = spawn(BINARY, ['serve', '--dev', ...places, '--data', data, ...more], { stdio: ['ignore', 'pipe', 'ignore'] });
   const lines = createInterface({ input: child.stdout });
   const first = await new Promise((resolve, reject) => {
     lines.once('line', resolve);

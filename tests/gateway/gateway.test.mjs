@@ -2,8 +2,11 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { chmod, mkdtemp } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { startAuthority } from '../browser/support.mjs';
 import { Administrator, ask, Browser, freePort, listening, startApp, startProxy, until } from './support.mjs';
@@ -56,6 +59,23 @@ function openSocket(origin, headers) {
     ws.once('error', reject);
   });
 }
+
+/** Tries to log in at the origin from another address of this machine; the answer. */
+function logIn(origin, { dev }, { from, password = dev.user.password, headers = {} }) {
+  const body = JSON.stringify({ client_id: dev.clients.cookie.client_id, username: dev.user.username, password });
+  const own = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body), origin, 'sec-fetch-site': 'same-origin' };
+  return ask(origin, '/v1/session', { method: 'POST', body, localAddress: from, headers: { ...own, ...headers } });
+}
+
+/** The address that the authority noted for the session of a login. */
+async function addressOf(origin, login) {
+  assert.equal(login.status, 201, login.text);
+  const [cookie] = login.headers['set-cookie'][0].split(';');
+  const { items } = (await ask(origin, '/v1/sessions', { headers: { cookie } })).json();
+  return items.find(({ current }) => current).ip;
+}
+
+const LIES = { 'X-Forwarded-For': '198.51.100.7', 'x-forwarded-for': '198.51.100.8, 127.0.0.1', Forwarded: 'for=198.51.100.9', 'X-Real-IP': '198.51.100.10', X_Forwarded_For: '198.51.100.11' };
 
 for (const kind of ['nginx', 'caddy']) {
   describe(kind, () => {
@@ -367,6 +387,52 @@ for (const kind of ['nginx', 'caddy']) {
       assert.equal(call.json().reason, 'signed_out');
       assert.equal((await ask(proxy.origin, '/', { headers: { cookie, accept: 'text/html' } })).status, 302);
     });
+
+    test('a client has the address that the proxy saw, whatever it says itself', async () => {
+      const config = '[server]\ntrusted_proxies = ["127.0.0.1"]\n[login]\nburst_per_address = 3\n';
+      const trusting = await startAuthority({ config });
+      const front = await startProxy(kind, { authority: new URL(trusting.issuer).port, app: app.port });
+      try {
+        assert.equal(await addressOf(front.origin, await logIn(front.origin, trusting, { from: '127.0.0.9' })), '127.0.0.9');
+        assert.equal(await addressOf(front.origin, await logIn(front.origin, trusting, { from: '127.0.0.10', headers: LIES })), '127.0.0.10');
+        // Who is no proxy is not believed.
+        assert.equal(await addressOf(front.origin, await logIn(trusting.issuer, trusting, { from: '127.0.0.11', headers: LIES })), '127.0.0.11');
+        // One who guesses passwords is stopped, and nobody else behind the same proxy.
+        const guess = (from, n) => logIn(front.origin, trusting, { from, password: 'wrong', headers: { 'X-Forwarded-For': `198.51.100.${n}`, Forwarded: `for=198.51.100.${n}` } });
+        const seen = [];
+        for (let n = 0; n < 6; n += 1) seen.push((await guess('127.0.0.12', n)).status);
+        assert.deepEqual(seen.slice(0, 3), [401, 401, 401]);
+        assert.equal(seen.at(-1), 429, seen);
+        assert.equal((await guess('127.0.0.13', 1)).status, 401);
+      } finally {
+        await front.stop();
+        await trusting.stop();
+      }
+    });
+
+    test('a proxy that is not trusted is the client itself', async () => {
+      assert.equal(await addressOf(proxy.origin, await logIn(proxy.origin, authority, { from: '127.0.0.9', headers: LIES })), '127.0.0.1');
+    });
+
+    if (kind === 'nginx') {
+      test('the authority behind a Unix socket', async () => {
+        const folder = await mkdtemp(join(tmpdir(), 'reseal-unix-'));
+        // nginx works as another user.
+        await chmod(folder, 0o755);
+        const socket = join(folder, 'reseal.sock');
+        const config = '[server]\ntrusted_proxies = ["unix"]\nsocket_mode = "0666"\n';
+        const hidden = await startAuthority({ folder, listen: ['127.0.0.1:0', `unix:${socket}`], config });
+        const front = await startProxy(kind, { authority: socket, app: app.port });
+        try {
+          assert.equal(await addressOf(front.origin, await logIn(front.origin, hidden, { from: '127.0.0.9', headers: LIES })), '127.0.0.9');
+          // Over TCP nobody is trusted, this machine included.
+          assert.equal(await addressOf(front.origin, await logIn(hidden.issuer, hidden, { from: '127.0.0.1', headers: LIES })), '127.0.0.1');
+        } finally {
+          await front.stop();
+          await hidden.stop();
+        }
+      });
+    }
 
     test('a session that an administrator ends is refused at the next request', async () => {
       const { visitor } = await signedIn('ended');

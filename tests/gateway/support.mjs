@@ -45,14 +45,14 @@ export async function startProxy(kind, ports) {
   }
 }
 
-/** The example's file, with the ports of this test and the place of the module. */
+/** The example's file, with the ports of this test (or the authority's Unix socket) and the place of the module. */
 async function startNginx(folder, { authority, app, gateway, demand }) {
   let text = await readFile(join(EXAMPLE, 'nginx.conf'), 'utf8');
   const replace = (what, by) => {
     assert.equal(text.split(what).length, 2, `${what} is in nginx.conf once`);
     text = text.replace(what, by);
   };
-  replace('server 127.0.0.1:4000 ', `server 127.0.0.1:${authority} `);
+  replace('server 127.0.0.1:4000 ', `server ${/^\d+$/.test(authority) ? `127.0.0.1:${authority}` : `unix:${authority}`} `);
   replace('server 127.0.0.1:3000 ', `server 127.0.0.1:${app} `);
   replace('listen 127.0.0.1:8080;', `listen 127.0.0.1:${gateway};`);
   replace('load_module /usr/lib/nginx/modules/', `load_module ${NGINX_MODULES}/`);
@@ -137,10 +137,10 @@ export async function until(what, holds) {
 }
 
 /** One request as it is written here: the path is not tidied, and no header is added but Host. */
-export function ask(origin, path, { method = 'GET', headers = {}, body } = {}) {
+export function ask(origin, path, { method = 'GET', headers = {}, body, localAddress } = {}) {
   const url = new URL(origin);
   const { promise, resolve, reject } = deferred();
-  const sent = httpRequest({ host: url.hostname, port: url.port, path, method, headers, agent: false, timeout: PATIENCE }, async (answer) => {
+  const sent = httpRequest({ host: url.hostname, port: url.port, path, method, headers, localAddress, agent: false, timeout: PATIENCE }, async (answer) => {
     try {
       const parts = await answer.toArray();
       const text = Buffer.concat(parts).toString('utf8');

@@ -89,8 +89,9 @@ pub(crate) fn proxies() -> Result<Proxies> {
 }
 
 /// PostgreSQL, Redis, HAProxy and nginx for `reseal-test-servers`, which looks in the same places. What is
-/// missing is unpacked and not installed, since installing would start services.
+/// missing is unpacked and not installed, since installing would start services. And curl.
 pub(crate) fn servers() -> Result<()> {
+    debian(&[("curl", "curl")])?;
     let wanted = [
         ("postgres", "postgresql"),
         ("redis-server", "redis-server"),
