@@ -121,6 +121,8 @@ fn curl_speaks_both_protocols_over_tls() {
     // 35: no handshake. 1.1 has to be allowed on curl's side, or it would not even ask.
     let old = ["--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0"];
     curl(&folder, &serving, "auth.example", &old).fails(35, "");
+    let found = folder.run("doctor").ok();
+    assert!(found.contains("cert.pem holds for") && !found.contains("is not for"), "{found}");
     assert_eq!(serving.stop(), Some(0));
 }
 
@@ -199,6 +201,8 @@ fn an_expired_certificate_is_told_in_log_and_metrics() {
     assert!(eventually(|| log_of(&folder).contains("the certificate has expired")), "{}", log_of(&folder));
     assert!(log_of(&folder).contains("the certificate is not for the issuer's host"), "{}", log_of(&folder));
     curl(&folder, &serving, "elsewhere.example", &[]).fails(60, "expired");
+    let found = folder.run("doctor").fails(1, "").out;
+    assert!(found.contains("cert.pem has expired") && found.contains("is not for auth.example"), "{found}");
     let metrics = format!("https://127.0.0.1:{}/metrics", serving.port());
     let text =
         Ran::of(Command::new("curl").args(["--silent", "--insecure", "--max-time", "60", &metrics])).ok();

@@ -112,9 +112,7 @@ pub fn warn_of_certificate(tls: &Tls, app: &App) {
         }
         Expiry::Early => tracing::warn!("the certificate does not hold yet; is the clock right?"),
     }
-    if let Some(host) = app.issuer.parse::<http::Uri>().ok().as_ref().and_then(|uri| uri.host())
-        && !tls.is_for(host)
-    {
+    if let Some(host) = tls.refused_host(&app.issuer) {
         tracing::warn!(host, "the certificate is not for the issuer's host; clients refuse it");
     }
     if tls.key_is_exposed() {

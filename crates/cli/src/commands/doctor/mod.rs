@@ -1,5 +1,6 @@
 //! `reseal doctor`.
 
+mod certificate;
 mod files;
 mod keys;
 mod records;
@@ -118,6 +119,7 @@ fn check_what_serve_opens(config: &Config, findings: &mut Findings) {
     if let Err(error) = PasswordPolicy::open(config.users.breached_passwords_file.as_deref()) {
         findings.fail("passwords", format!("{error}"));
     }
+    certificate::check(config, findings);
 }
 
 async fn check_folder(folder: &Folder, quick: bool, findings: &mut Findings) -> anyhow::Result<()> {

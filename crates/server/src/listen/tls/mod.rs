@@ -116,6 +116,12 @@ impl Tls {
         certificate::is_for(&self.inner.load().pair, host)
     }
 
+    /// The host of this URL, if the certificate is for others.
+    pub fn refused_host(&self, url: &str) -> Option<String> {
+        let url: http::Uri = url.parse().ok()?;
+        url.host().filter(|host| !self.is_for(host)).map(str::to_owned)
+    }
+
     /// Whether others than the key's owner and group may read its file.
     pub fn key_is_exposed(&self) -> bool {
         files::is_exposed(&self.files.key)
