@@ -86,10 +86,21 @@ impl FolderArgs {
         self.open(Access::Tool).await
     }
 
-    /// Opens the folder for changes while no server runs on it.
+    /// Opens the store for changes while no server runs on it.
     pub(crate) async fn open_alone(&self) -> anyhow::Result<Folder> {
         self.check_is_there().await?;
-        self.open(Access::Serve).await
+        // A folder has a lock; of a database server the connections are counted.
+        let is_server = self.load()?.store.url.is_some();
+        let folder = self.open(if is_server { Access::Tool } else { Access::Serve }).await?;
+        if let Some(postgres) = folder.store.as_postgres() {
+            let authorities = postgres.neighbours().await?.authorities;
+            ensure!(
+                authorities == 0,
+                "{}: authorities are connected to this database ({authorities} connections). Stop them all first",
+                postgres.shown()
+            );
+        }
+        Ok(folder)
     }
 
     /// A command that changes something opens, and would make, whatever is named; a mistyped name should

@@ -24,7 +24,8 @@ pub use return_to::{InvalidTarget, Refused, ReturnTargets, ReturnTo};
 use crate::authority::{App, Authority};
 use crate::config::GatewayConfig;
 use cache::TokenCache;
-use reseal_core::{ClientId, Timestamp};
+use reseal_core::policy::Policies;
+use reseal_core::{Client, ClientId, Timestamp};
 use reseal_store::StoreError;
 use std::fmt;
 use utoipa_axum::router::OpenApiRouter;
@@ -81,6 +82,12 @@ pub async fn warn_if_unusable(app: &Authority) -> Result<(), StoreError> {
         tracing::warn!(client_id = %id, "no sign-in page yet: the client of [gateway] {why}");
     }
     Ok(())
+}
+
+/// Why the hosted pages cannot use this client of `[gateway]` (`None`: it is not registered), for whoever looks
+/// without an authority.
+pub fn unusable(client: Option<&Client>, policies: &Policies) -> Option<&'static str> {
+    site::unusable(client, policies)
 }
 
 /// The routes that are part of the API.

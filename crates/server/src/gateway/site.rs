@@ -9,6 +9,7 @@ use askama::Template;
 use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use reseal_core::policy::Policies;
 use reseal_core::{Client, ClientId, PolicyKind};
 use reseal_store::StoreError;
 use std::sync::Arc;
@@ -70,13 +71,23 @@ pub(super) async fn usable(
     authority: &Authority,
     id: &ClientId,
 ) -> Result<Result<Arc<Client>, &'static str>, StoreError> {
-    let Some(client) = authority.client(id).await? else { return Ok(Err("is not registered, or disabled")) };
-    let kind = authority.policies.find(&client.policy).map(|policy| policy.kind);
-    Ok(match kind {
-        _ if client.is_confidential() => Err("has a secret, and the page is for a public client"),
-        Some(PolicyKind::Cookie) => Ok(client),
-        _ => Err("has a policy that is not of kind cookie"),
+    let found = authority.client(id).await?;
+    Ok(match unusable(found.as_deref(), &authority.policies) {
+        Some(why) => Err(why),
+        None => found.ok_or("is not registered, or disabled"),
     })
+}
+
+/// Why the pages cannot use the client.
+pub(super) fn unusable(client: Option<&Client>, policies: &Policies) -> Option<&'static str> {
+    let Some(client) = client.filter(|client| !client.disabled) else {
+        return Some("is not registered, or disabled");
+    };
+    match policies.find(&client.policy).map(|policy| policy.kind) {
+        _ if client.is_confidential() => Some("has a secret, and the page is for a public client"),
+        Some(PolicyKind::Cookie) => None,
+        _ => Some("has a policy that is not of kind cookie"),
+    }
 }
 
 /// A page that says something, and perhaps leads on.

@@ -105,6 +105,9 @@ pub(super) fn read(options: &PostgresOptions) -> Result<Address, OpenError> {
     Ok(Address { hosts, encryption, root_cert, client_cert, connect_timeout, shown, database })
 }
 
+/// The name of an authority's connections.
+pub(super) const SERVER_NAME: &str = "reseal";
+
 /// More is a mistake.
 const MAX_HOSTS: usize = 16;
 
@@ -112,7 +115,8 @@ const MAX_HOSTS: usize = 16;
 fn complete(config: &mut Config, named: &[&str], options: &PostgresOptions) {
     let says = |name: &str| named.contains(&name);
     if config.get_application_name().is_none() {
-        config.application_name("reseal");
+        // What serves is told from what only works on the database for a while.
+        config.application_name(if options.access == Access::Serve { SERVER_NAME } else { "reseal command" });
     }
     if !says("keepalives_idle") {
         config.keepalives_idle(Duration::from_secs(5));

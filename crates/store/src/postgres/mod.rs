@@ -17,6 +17,7 @@ mod fail;
 mod known;
 mod lanes;
 mod maintenance;
+mod neighbours;
 mod open;
 mod pool;
 mod rows;
@@ -29,6 +30,7 @@ mod tx;
 mod update;
 
 pub use maintenance::{PostgresStats, ServerInfo};
+pub use neighbours::Neighbours;
 pub use transfer::PostgresTransfer;
 
 use crate::{

@@ -98,6 +98,11 @@ async fn of_one(nodes: &Nodes, node: &Address) -> redis::RedisResult<NodeReport>
         appendfsync: setting("appendfsync").await,
         maxmemory_policy: setting("maxmemory-policy").await,
         maxmemory: setting("maxmemory").await.and_then(|text| text.parse().ok()),
+        min_replicas_to_write: setting("min-replicas-to-write").await.and_then(|text| text.parse().ok()),
+        full_coverage: match info.get("cluster_enabled") {
+            Some(&"1") => setting("cluster-require-full-coverage").await,
+            _ => None,
+        },
         replicas: u32::try_from(number("connected_slaves")).unwrap_or(u32::MAX),
     };
     Ok(NodeReport {
@@ -117,6 +122,8 @@ struct Settings {
     appendfsync: Option<String>,
     maxmemory_policy: Option<String>,
     maxmemory: Option<u64>,
+    min_replicas_to_write: Option<u32>,
+    full_coverage: Option<String>,
     replicas: u32,
 }
 
@@ -142,6 +149,19 @@ impl Settings {
         }
         if self.replicas == 0 {
             advice.push("it has no replica: when it dies, nobody takes over".to_owned());
+        } else if self.min_replicas_to_write == Some(0) {
+            advice.push(
+                "min-replicas-to-write is 0: cut off from its replicas it goes on and takes renewals that the failover \
+                 loses. Set `min-replicas-to-write 1`"
+                    .to_owned(),
+            );
+        }
+        if self.full_coverage.as_deref() == Some("yes") {
+            advice.push(
+                "cluster-require-full-coverage is yes: while one primary is away no session renews, instead of that \
+                 one's share. Set `cluster-require-full-coverage no`"
+                    .to_owned(),
+            );
         }
         advice
     }

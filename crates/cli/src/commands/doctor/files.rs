@@ -5,11 +5,16 @@ use crate::words;
 use reseal_server::config::Config;
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) fn check(config: &Config, findings: &mut Findings) {
     let data = &config.store.data;
     let shown = data.display();
+    // With a database server only the master key lies there, unless it is elsewhere.
+    let is_server = config.store.url.is_some();
+    if is_server && !data.exists() {
+        return;
+    }
     let meta = match fs::metadata(data) {
         Ok(meta) if meta.is_dir() => meta,
         Ok(_) => {
@@ -30,20 +35,24 @@ pub(super) fn check(config: &Config, findings: &mut Findings) {
             .warn("folder", format!("{shown} is open to others (mode {mode:04o}); run `chmod 700 {shown}`"));
     }
     check_files(data, findings);
-    check_lock(data, findings);
-    check_disk(data, findings);
+    if !is_server {
+        check_lock(data, findings);
+        check_disk(data, findings);
+    }
 }
 
-/// Files with secrets or records, each for its owner only.
+/// Files with secrets or records, each for its owner only. Of databases that were set aside, as of the others.
 fn check_files(data: &Path, findings: &mut Findings) {
-    let names = ["reseal.db", "reseal.db-wal", "reseal.db-shm", "dev.json"];
-    let open: Vec<String> = names
+    let files = fs::read_dir(data).into_iter().flatten().filter_map(|entry| entry.ok().map(|e| e.path()));
+    let is_ours = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name == "dev.json" || name.starts_with("reseal.db")
+    };
+    let ours: Vec<PathBuf> = files.filter(is_ours).collect();
+    let open: Vec<String> = ours
         .iter()
-        .filter(|name| {
-            let meta = fs::metadata(data.join(name));
-            meta.is_ok_and(|m| m.permissions().mode() & 0o077 != 0)
-        })
-        .map(|name| data.join(name).display().to_string())
+        .filter(|path| fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o077 != 0))
+        .map(|path| path.display().to_string())
         .collect();
     if open.is_empty() {
         findings.ok("files", "readable by their owner only");

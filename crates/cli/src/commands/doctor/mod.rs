@@ -3,24 +3,33 @@
 mod certificate;
 mod files;
 mod keys;
+mod latency;
+mod postgres;
 mod records;
+mod redis;
 
 use crate::exit::Told;
 use crate::folder::{Folder, FolderArgs};
 use crate::output::Out;
 use reseal_server::config::Config;
+use reseal_server::manage::restored::is_unfinished;
 use reseal_server::password::PasswordPolicy;
 use serde::Serialize;
+use std::path::Path;
 
-/// Check the data folder and say what to do.
+/// Check the store and say what to do.
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Checks the configuration, the data folder, the database, the keys, the clock and the disk, and \
         says what to do about what it finds. It changes nothing, and works while the authority runs.\n\n\
+        Of PostgreSQL and Redis it looks at how fast they answer, at their version, at settings that lose what was \
+        answered (fsync, appendonly, eviction and so on), at the connections that are left, and at how far their \
+        clock is from this machine's. Run it on each node.\n\n\
         Exit code 1 if anything failed; warnings alone are 0.",
     after_help = "\
 Examples:
   reseal doctor
+  reseal doctor --store postgres://reseal@db.example/reseal
   reseal doctor --data /var/lib/reseal --json | jq '.checks[] | select(.level != \"ok\")'"
 )]
 pub(crate) struct DoctorArgs {
@@ -104,11 +113,23 @@ fn check_configuration(args: &FolderArgs, findings: &mut Findings) -> Option<Con
         }
     };
     match args.config_file() {
+        Some(file) if has_password(file) => findings.warn(
+            "configuration",
+            format!(
+                "{}: store.url holds a password, which whoever reads the file has: put it into store.password_file",
+                file.display()
+            ),
+        ),
         Some(file) => findings.ok("configuration", file.display().to_string()),
         None => findings.ok("configuration", "no file: the defaults; `reseal init` writes one"),
     }
     check_what_serve_opens(&config, findings);
     Some(config)
+}
+
+/// Whether the file itself, and not the environment, names a password.
+fn has_password(file: &Path) -> bool {
+    Config::load(file).is_ok_and(|config| config.store.url.is_some_and(|url| url.has_password()))
 }
 
 /// What `serve` would open besides the folder, and refuse to start without.
@@ -126,9 +147,28 @@ async fn check_folder(folder: &Folder, quick: bool, findings: &mut Findings) -> 
     if let Some(store) = folder.store.as_sqlite() {
         records::check_file(store, quick, findings);
     }
+    if let Some(store) = folder.store.as_postgres() {
+        postgres::check(folder, store, findings).await;
+    }
+    if let Some(store) = folder.store.as_redis() {
+        redis::check(store, findings).await;
+    }
+    check_restore(folder, findings).await?;
     records::check_clock(folder, findings).await?;
     records::check_policies(folder, findings).await?;
+    records::check_gateway(folder, findings).await?;
     keys::check(folder, findings).await
+}
+
+/// `serve` refuses a database between the two.
+async fn check_restore(folder: &Folder, findings: &mut Findings) -> anyhow::Result<()> {
+    if is_unfinished(&folder.store).await? {
+        findings.fail(
+            "restore",
+            "a restore of this database was begun and not finished: run `reseal restore --after-database-restore`",
+        );
+    }
+    Ok(())
 }
 
 fn print(findings: &Findings, json: bool) -> anyhow::Result<()> {

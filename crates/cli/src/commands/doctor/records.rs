@@ -98,3 +98,17 @@ pub(super) async fn check_policies(folder: &Folder, findings: &mut Findings) -> 
     }
     Ok(())
 }
+
+/// The hosted pages need a client that is there and fits.
+pub(super) async fn check_gateway(folder: &Folder, findings: &mut Findings) -> anyhow::Result<()> {
+    let Some(id) = &folder.config.gateway.client_id else { return Ok(()) };
+    let client = folder.store.client(id).await?;
+    match reseal_server::gateway::unusable(client.as_ref(), &folder.policies) {
+        None => findings.ok("gateway", format!("client {id} signs users in on the hosted pages")),
+        Some(why) => findings.warn(
+            "gateway",
+            format!("the client {id} of [gateway] {why}: there is no sign-in page until that is changed"),
+        ),
+    }
+    Ok(())
+}
