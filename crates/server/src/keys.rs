@@ -48,8 +48,8 @@ pub enum KeysError {
     Store(#[from] StoreError),
     /// A key cannot be opened: the master key is another one.
     #[error(
-        "the keys in the store were sealed with another master key. Put the right key into RESEAL_MASTER_KEY or the \
-         master key file; if it is lost, `reseal keys reset --end-all-sessions` makes new keys and signs everybody out"
+        "the keys in the store were sealed with another master key. Put the right key, which is the same on every node, \
+         into RESEAL_MASTER_KEY or the master key file; if it is lost, `reseal keys reset --end-all-sessions` makes new keys and signs everybody out"
     )]
     WrongMasterKey,
     /// A key in the store is damaged.

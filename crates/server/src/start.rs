@@ -16,7 +16,7 @@ use crate::sms::{self, TextMessages};
 use reseal_core::PolicyName;
 use reseal_core::keys::KeySchedule;
 use reseal_core::policy::{Policies, PolicyError};
-use reseal_store::redis::RedisOptions;
+use reseal_store::redis::{RedisOptions, TlsRoots};
 use reseal_store::transfer;
 use reseal_store::{Access, AnyStore, Commit, OpenError, Secret, Store, StoreError, StoreOptions, Write};
 use std::collections::BTreeSet;
@@ -174,13 +174,28 @@ fn redis_options(store: &StoreConfig, redis: &RedisConfig) -> Result<RedisOption
         cluster: redis.is_cluster(),
         username: redis.username.clone(),
         password: redis.password_file.as_deref().map(read_password).transpose()?,
+        roots: redis.ca_file.as_deref().map_or(Ok(TlsRoots::System), read_certificates)?,
         connections: redis.connections,
         queue: store.queue,
         timeout: redis.timeout.0,
         patience: store.timeout.0,
         wait_replicas: u32::try_from(redis.wait_replicas()).unwrap_or(u32::MAX),
-        ..RedisOptions::default()
     })
+}
+
+/// No bundle of certificates is larger.
+const MAX_CERTIFICATES: u64 = 4 << 20;
+
+fn read_certificates(path: &Path) -> Result<TlsRoots, OpenError> {
+    let failed = |error| OpenError::Io { path: path.to_owned(), error };
+    let mut pem = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(MAX_CERTIFICATES + 1).read_to_end(&mut pem).map_err(failed)?;
+    if pem.len() as u64 > MAX_CERTIFICATES {
+        let what = format!("larger than {MAX_CERTIFICATES} bytes");
+        return Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidData, what)));
+    }
+    Ok(TlsRoots::Pem(pem))
 }
 
 /// No password is longer.

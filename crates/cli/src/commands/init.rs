@@ -108,6 +108,11 @@ mod tests {
         ] {
             assert!(written[table][key].take().is_string(), "{table}.{key} is shown");
         }
+        // Examples of what has no default.
+        for key in ["tls", "trusted_proxies"] {
+            assert_ne!(written["server"][key], default["server"][key], "server.{key} is shown");
+            written["server"][key] = default["server"][key].clone();
+        }
         let redis = written["store"]["redis"].take();
         let minimal: RedisConfig = toml::from_str("urls = ['redis://a', 'redis://b']").unwrap();
         for (key, default) in serde_json::to_value(minimal).unwrap().as_object().unwrap() {

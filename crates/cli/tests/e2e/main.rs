@@ -10,6 +10,7 @@ mod cli_import;
 mod cli_keys;
 mod cli_listen;
 mod cli_policies;
+mod cli_postgres;
 mod cli_restore;
 mod cli_serve;
 mod cli_sessions;

@@ -49,6 +49,9 @@ pub struct RedisConfig {
     /// File with the password.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+    /// File with the certificates (PEM) that servers of `rediss://` are checked by; default: the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
     /// Connections of this node to each server.
     #[serde(default = "four")]
     pub connections: usize,

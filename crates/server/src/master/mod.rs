@@ -44,7 +44,7 @@ pub enum MasterKeyError {
     /// There is no file, though keys were sealed with what it held.
     #[error(
         "{path}: the master key file is missing, and the keys in the store cannot be opened without it. Put it back from \
-         your backup, or give the key in {VARIABLE}; if it is lost, `reseal keys reset --end-all-sessions` makes new keys \
+         your backup, copy it from another node, or give the key in {VARIABLE}; if it is lost, `reseal keys reset --end-all-sessions` makes new keys \
          and signs everybody out",
         path = .0.display()
     )]
