@@ -13,6 +13,7 @@ use reseal_jose::{Algorithm, Jwk, JwkSet, SigningKey, VerifyingKey};
 use reseal_store::{Commit, CommitError, Conflict, Store, StoreError, Write};
 use std::collections::HashMap;
 use std::sync::Arc;
+use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 /// All keys at one moment.
@@ -37,6 +38,8 @@ pub struct Keys {
     /// Held from reading the keys until they are in force: what was read first must not replace what was
     /// read last, or a withdrawn key came back.
     reading: tokio::sync::Mutex<()>,
+    /// When the newest successful look for others' changes began.
+    looked: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// Why keys cannot be used.
@@ -76,6 +79,7 @@ impl Keys {
             schedule,
             changing: tokio::sync::Mutex::default(),
             reading: tokio::sync::Mutex::default(),
+            looked: tokio::sync::Mutex::default(),
         })
     }
 
@@ -87,6 +91,21 @@ impl Keys {
     /// Whether nobody has changed the keys since this node read them.
     pub(crate) async fn is_current(&self, store: &dyn Store) -> Result<bool, StoreError> {
         Ok(store.meta(KEYS_CHANGED).await? == self.load().mark)
+    }
+
+    /// Reads the keys again if others changed them before this was called. Of many callers at once, few look.
+    pub async fn catch_up(&self, store: &dyn Store, now: Timestamp) -> Result<(), KeysError> {
+        let came = Instant::now();
+        let mut looked = self.looked.lock().await;
+        if looked.is_some_and(|begun| begun >= came) {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        if !self.is_current(store).await? {
+            self.reload(store, now).await?;
+        }
+        *looked = Some(begun);
+        Ok(())
     }
 
     /// Reads the store again.

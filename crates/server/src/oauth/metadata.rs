@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use reseal_core::event::KEY_SET_LIFE;
 use serde_json::json;
+use std::time::Duration;
+use tokio::time::timeout;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The routes.
@@ -50,10 +52,19 @@ async fn metadata(State(app): State<App>) -> Response {
     )
 )]
 async fn jwks(State(app): State<App>) -> Response {
-    let keys = app.keys.load().published(app.clock.now());
-    // A new key is published this long before it signs, so no cached copy is ever too old.
-    cached(keys, app.config.keys.publish_before.0.min(KEY_SET_LIFE).as_secs())
+    let now = app.clock.now();
+    // A key may sign at once, on another node, after one was withdrawn: whoever comes for it must get it here too.
+    let catch_up = async { if app.shared { app.keys.catch_up(&*app.store, now).await } else { Ok(()) } };
+    let is_current = matches!(timeout(CATCH_UP, catch_up).await, Ok(Ok(())));
+    let life = if is_current { app.config.keys.publish_before.0.min(KEY_SET_LIFE) } else { UNSURE_LIFE };
+    // Otherwise a new key is published this long before it signs, so no cached copy is ever too old.
+    cached(app.keys.load().published(now), life.as_secs())
 }
+
+/// How long a request for the key set waits for the store. Without it the keys that are known must do.
+const CATCH_UP: Duration = Duration::from_secs(2);
+/// How long a key set may be cached that may lack a key.
+const UNSURE_LIFE: Duration = Duration::from_secs(10);
 
 fn cached(document: impl serde::Serialize, max_age: u64) -> Response {
     let mut response = Json(document).into_response();

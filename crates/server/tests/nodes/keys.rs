@@ -1,6 +1,7 @@
 //! Keys that several nodes change at once, and keys that one node does not know yet.
 
 use crate::common::{Cluster, Node};
+use crate::support::Credential;
 use http::StatusCode;
 use reseal_core::keys::{KeyRecord, KeyState, KeyUse};
 use reseal_jose::Algorithm;
@@ -120,6 +121,34 @@ async fn a_credential_of_a_key_that_a_node_does_not_know_yet_is_good_there() {
     renewed.expect(StatusCode::OK);
     stale.get("/v1/session", &cookie.credential()).await.expect(StatusCode::OK);
     assert!(matches!(&renewed.body["refresh_token"], Value::String(_)));
+}
+
+#[tokio::test]
+async fn the_key_set_of_every_node_has_the_key_of_a_token_that_any_other_signed() {
+    let cluster = Cluster::new().await;
+    let (one, other) = (cluster.node().await, cluster.node().await);
+    let now = cluster.clock.now();
+    let kid = one.app.keys.load().signing(Algorithm::Es256, now).unwrap().kid().to_owned();
+    let published = async || {
+        let answer = other.get("/jwks.json", &Credential::None).await;
+        answer.expect(StatusCode::OK);
+        let kids: Vec<String> = answer.body["keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|k| k["kid"].as_str().unwrap().to_owned())
+            .collect();
+        (kids, answer.header("cache-control").unwrap().to_owned())
+    };
+    assert_eq!(published().await, (vec![kid.clone()], "public, max-age=300".to_owned()));
+    // Whoever reads the feed of one node comes for the new key to another one, which nobody told.
+    let at = (now, one.app.event_until(now));
+    assert!(one.app.keys.withdraw(&*one.app.store, &one.app.random, &kid, at).await.unwrap());
+    let new = one.app.keys.load().signing(Algorithm::Es256, now).unwrap().kid().to_owned();
+    assert_eq!(published().await.0, [new.clone()]);
+    // A node that is cut off gives what it has, and not for long.
+    other.cut(true);
+    assert_eq!(published().await, (vec![new], "public, max-age=10".to_owned()));
 }
 
 #[tokio::test]
