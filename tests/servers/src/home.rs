@@ -35,6 +35,29 @@ struct Home {
     _janitor: Child,
 }
 
+/// A folder that is removed when dropped, and when the test process ends in whatever way; a process that works in
+/// it is killed then.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A new one; the kind is part of its name.
+    pub fn new(kind: &str) -> Self {
+        Self(folder(kind))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
 /// A new folder for one server, which any user may enter.
 pub(crate) fn folder(kind: &str) -> PathBuf {
     static HOME: OnceLock<Home> = OnceLock::new();

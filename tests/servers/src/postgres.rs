@@ -133,6 +133,11 @@ impl Postgres {
         self.ports[primary].number()
     }
 
+    /// The addresses of both servers, in the order of [`multi_host_url`](Self::multi_host_url).
+    pub fn hosts(&self) -> [std::net::SocketAddr; 2] {
+        [self.ports[0].addr(), self.ports[1].addr()]
+    }
+
     /// Kills the primary with all its processes at once, as when its machine loses its power.
     pub fn kill(&self) {
         let mut nodes = self.lock();

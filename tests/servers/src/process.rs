@@ -1,4 +1,4 @@
-//! One server's process and its log.
+//! A process of its own and its log.
 
 use crate::wait::until;
 use rustix::process::{Pid, Signal, kill_process};
@@ -6,9 +6,10 @@ use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-/// A running server; killed when dropped.
+/// A running server; killed when dropped. Its working folder must be a [`Folder`](crate::Folder) or below one
+/// for it to end with the test process, too.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
     log: PathBuf,
     stopped: bool,
@@ -16,7 +17,10 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts it; what it prints is appended to `log`.
-    pub(crate) fn start(mut command: Command, log: &Path) -> Self {
+    ///
+    /// # Panics
+    /// When there is no such program.
+    pub fn start(mut command: Command, log: &Path) -> Self {
         let file = OpenOptions::new().create(true).append(true).open(log).unwrap();
         let copy: File = file.try_clone().unwrap();
         let child = command.stdout(file).stderr(copy).spawn();
@@ -28,7 +32,7 @@ impl Process {
     ///
     /// # Panics
     /// When it ends before, with the end of its log.
-    pub(crate) fn until_ready(&mut self, what: &str, mut ready: impl FnMut() -> bool) {
+    pub fn until_ready(&mut self, what: &str, mut ready: impl FnMut() -> bool) {
         until(what, || {
             if let Ok(Some(status)) = self.child.try_wait() {
                 panic!("{what}: {status}\n{}", self.tail());
@@ -38,24 +42,30 @@ impl Process {
     }
 
     /// The end of its log.
-    pub(crate) fn tail(&self) -> String {
+    pub fn tail(&self) -> String {
         let text = String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
-    pub(crate) fn is_running(&mut self) -> bool {
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
     /// Everything it consists of dies at the same moment, as when a machine loses its power.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         // Held still first, so that it starts no further process meanwhile.
         for pid in self.halt() {
             signal(pid, Signal::KILL);
         }
         drop(self.child.wait());
         self.stopped = false;
+    }
+
+    /// Asks it to end by SIGTERM, and waits until it has.
+    pub fn terminate(&mut self) {
+        self.end(Signal::TERM);
     }
 
     /// Asks it to end, and waits until it has.
@@ -70,13 +80,13 @@ impl Process {
     }
 
     /// Holds it and its children still.
-    pub(crate) fn pause(&mut self) {
+    pub fn pause(&mut self) {
         self.halt();
         self.stopped = true;
     }
 
     /// Lets it go on.
-    pub(crate) fn resume(&mut self) {
+    pub fn resume(&mut self) {
         for pid in children(self.pid()).into_iter().chain([self.pid()]) {
             signal(pid, Signal::CONT);
         }

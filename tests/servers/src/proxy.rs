@@ -20,7 +20,7 @@ impl HaProxy {
     /// When HAProxy is not installed or does not start.
     pub fn start(backends: &[SocketAddr]) -> Self {
         let servers = lines(backends, |i, addr| format!("    server node{i} {addr}\n"));
-        Self(Proxy::start("haproxy", |port| {
+        Self::with(|port| {
             format!(
                 "global
     maxconn 4000
@@ -32,6 +32,7 @@ defaults
     timeout queue 5s
     retries 3
     option redispatch 1
+    timeout check 5s
     retry-on conn-failure
     option forwardfor
 frontend public
@@ -43,7 +44,15 @@ backend authorities
     default-server check inter 200ms fastinter 100ms downinter 200ms fall 2 rise 1 on-marked-down shutdown-sessions
 {servers}"
             )
-        }))
+        })
+    }
+
+    /// Starts one with that configuration, which listens on the port of 127.0.0.1 that it is given.
+    ///
+    /// # Panics
+    /// When HAProxy is not installed or does not start.
+    pub fn with(configuration: impl FnOnce(u16) -> String) -> Self {
+        Self(Proxy::start("haproxy", configuration))
     }
 
     /// Where it listens.
@@ -66,7 +75,7 @@ impl Nginx {
             lines(backends, |_, addr| format!("        server {addr} max_fails=1 fail_timeout=1s;\n"));
         // Its workers would otherwise be another user, who may not write here.
         let user = if home::other_user().is_some() { "user root;\n" } else { "" };
-        Self(Proxy::start("nginx", |port| {
+        Self::with(|port| {
             format!(
                 "{user}daemon off;
 worker_processes 1;
@@ -99,7 +108,15 @@ http {{
 }}
 "
             )
-        }))
+        })
+    }
+
+    /// Starts one with that configuration (`daemon off`), which listens on the port of 127.0.0.1 that it is given.
+    ///
+    /// # Panics
+    /// When nginx is not installed or does not start.
+    pub fn with(configuration: impl FnOnce(u16) -> String) -> Self {
+        Self(Proxy::start("nginx", configuration))
     }
 
     /// Where it listens.

@@ -55,10 +55,9 @@ pub(super) async fn refresh(
         policies: Arc::clone(&app.policies),
     };
     let place = (token.session_id, app.event_until(now));
-    let decided =
-        reseal_store::decide_foreseen(&*app.store, place, foreseen, move |s| attempt.decide(s))
-            .await?
-            .ok_or_else(not_ours)?;
+    let decided = reseal_store::decide_foreseen(&*app.store, place, foreseen, move |s| attempt.decide(s))
+        .await?
+        .ok_or_else(not_ours)?;
     answer(app, client, decided, now)
 }
 
