@@ -367,7 +367,7 @@ struct Round {
 impl Round {
     /// These were not done: again, if that may help, or the answer is why.
     fn failed(&mut self, items: Vec<Item>, fail: &Fail, ahead: bool) {
-        let again = fail.may_read_again() && !(fail.is_read_only() && !self.several);
+        let again = fail.may_read_again() && (self.several || !fail.is_read_only());
         for mut item in items {
             if !again || item.tries >= RETRIES {
                 item.answer(Err(fail.store_error()));
