@@ -25,6 +25,8 @@ struct Shared {
     /// Where the authority is; `None` while it is started anew.
     address: Mutex<Option<SocketAddr>>,
     stop: AtomicBool,
+    /// Whether the authority that answers is on the new store.
+    moved: AtomicBool,
     renewed: AtomicU64,
     /// The first refusal, and the first renewal after the move.
     refused: Mutex<(Option<Instant>, Option<Instant>)>,
@@ -64,6 +66,7 @@ pub(crate) async fn run(
     let meanwhile = rate(begun, &shared);
     *lock(&shared.address) = None;
     server.stop().await?;
+    shared.moved.store(true, Ordering::Relaxed);
     let server = Server::start(binary, &to).await?;
     *lock(&shared.address) = Some(server.address);
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -161,7 +164,7 @@ async fn renew(mut holder: Holder, shared: Arc<Shared>) -> Result<()> {
             Ok(true) => {
                 shared.renewed.fetch_add(1, Ordering::Relaxed);
                 let mut refused = lock(&shared.refused);
-                if refused.0.is_some() && refused.1.is_none() {
+                if shared.moved.load(Ordering::Relaxed) && refused.1.is_none() {
                     refused.1 = Some(now());
                 }
             }
