@@ -13,6 +13,8 @@ use reseal_jose::{Algorithm, Jwk, JwkSet, SigningKey, VerifyingKey};
 use reseal_store::{Commit, CommitError, Conflict, Store, StoreError, Write};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -33,6 +35,8 @@ pub struct Keys {
     current: ArcSwap<KeySet>,
     master: MasterKey,
     schedule: KeySchedule,
+    /// How long tokens of any node may live (milliseconds), whatever this node's configuration says.
+    longest_life: AtomicU64,
     /// Held while this process changes keys.
     changing: tokio::sync::Mutex<()>,
     /// Held from reading the keys until they are in force: what was read first must not replace what was
@@ -77,6 +81,7 @@ impl Keys {
             current: ArcSwap::from_pointee(set),
             master,
             schedule,
+            longest_life: AtomicU64::new(0),
             changing: tokio::sync::Mutex::default(),
             reading: tokio::sync::Mutex::default(),
             looked: tokio::sync::Mutex::default(),
@@ -124,7 +129,7 @@ impl Keys {
         at: (Timestamp, bool),
     ) -> Result<(), KeysError> {
         let _changing = self.changing.lock().await;
-        rotate(store, (&self.master, random), &self.schedule, algorithms, at).await?;
+        rotate(store, (&self.master, random), &self.schedule_now(), algorithms, at).await?;
         self.reload(store, at.0).await
     }
 
@@ -132,8 +137,9 @@ impl Keys {
     /// alone: a command may have been given another configuration, and a key that is gone is gone.
     pub async fn forget(&self, store: &dyn Store, now: Timestamp) -> Result<(), KeysError> {
         let _changing = self.changing.lock().await;
+        let schedule = self.schedule_now();
         let forget = |records: &[KeyRecord]| {
-            let dead = records.iter().filter(|k| k.forget_at(&self.schedule).is_some_and(|t| t <= now));
+            let dead = records.iter().filter(|k| k.forget_at(&schedule).is_some_and(|t| t <= now));
             Ok(dead.map(|k| Write::DeleteKey(k.key_use.clone())).collect())
         };
         if change(store, forget).await? { self.reload(store, now).await } else { Ok(()) }
@@ -173,7 +179,17 @@ impl Keys {
         Ok(is_there)
     }
 
-    /// The schedule in force.
+    /// Tokens of some node may live so long: keys that retire are published accordingly.
+    pub(crate) fn tokens_live(&self, longest: Duration) {
+        self.longest_life.store(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn schedule_now(&self) -> KeySchedule {
+        let longest = Duration::from_millis(self.longest_life.load(Ordering::Relaxed));
+        KeySchedule { longest_access_ttl: self.schedule.longest_access_ttl.max(longest), ..self.schedule }
+    }
+
+    /// The schedule of this node's configuration.
     pub const fn schedule(&self) -> &KeySchedule {
         &self.schedule
     }

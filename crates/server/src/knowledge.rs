@@ -113,6 +113,7 @@ impl Authority {
             self.lives.read(store, self.clock.now()),
         );
         lives?;
+        self.keys.tokens_live(self.lives.longest(self.clock.now()));
         let clients = clients?;
         if self.knowledge.clients.load().as_deref() != Some(&clients) {
             self.clients.clear();

@@ -31,6 +31,8 @@ pub struct Lives {
     /// Whether other nodes have to learn of a longer life before tokens have it.
     shared: bool,
     known: ArcSwap<Known>,
+    /// Held while the mark is read: what was read first must not replace what was read last.
+    reading: tokio::sync::Mutex<()>,
     /// The longest life that a token was refused for (milliseconds).
     wanted: AtomicU64,
 }
@@ -48,7 +50,8 @@ impl Lives {
     /// Nothing but clients' own tokens.
     pub fn new(shared: bool) -> Self {
         let known = Known { before: CLIENT_TOKEN_TTL, ..Known::default() };
-        Self { shared, known: ArcSwap::from_pointee(known), wanted: AtomicU64::new(0) }
+        let known = ArcSwap::from_pointee(known);
+        Self { shared, known, reading: tokio::sync::Mutex::default(), wanted: AtomicU64::new(0) }
     }
 
     /// The longest life that counts at `now`.
@@ -76,6 +79,7 @@ impl Lives {
 
     /// Reads the mark again.
     pub(crate) async fn read(&self, store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
+        let _reading = self.reading.lock().await;
         let text = store.meta(MARK).await?;
         let known = self.known.load();
         if known.text != text {

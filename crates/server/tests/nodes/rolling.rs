@@ -3,8 +3,10 @@
 use crate::common::Cluster;
 use crate::support::{Credential, client};
 use http::StatusCode;
+use reseal_core::keys::KeyUse;
 use reseal_core::policy::PolicyConfig;
-use reseal_core::{EndReason, PolicyKind};
+use reseal_core::{EndReason, PolicyKind, Timestamp};
+use reseal_jose::Algorithm;
 use reseal_server::config::Config;
 use reseal_server::jobs;
 use reseal_store::{Commit, EndFilter, EndSessions, Write};
@@ -48,6 +50,22 @@ async fn events_of_every_node_stay_as_long_as_tokens_of_any_other_live() {
     cluster.advance(Duration::from_secs(31 * 86_400));
     jobs::catch_up(&again.app).await.unwrap();
     assert_eq!(until(&again).since(cluster.clock.now()), short.since(crate::support::START));
+}
+
+#[tokio::test]
+async fn a_key_that_a_node_retires_stays_published_as_long_as_tokens_of_any_other_live() {
+    let cluster = Cluster::new().await;
+    let old = cluster.node().await;
+    let new = cluster.node_with(web("30d"), cluster.clock.clone()).await;
+    cluster.advance(Duration::from_secs(2));
+    new.user("ada").await;
+    let exp = new.login("sliding", "ada").await.claims()["exp"].as_i64().unwrap();
+    old.app.be_current().await.unwrap();
+    let at = (cluster.clock.now(), true);
+    old.app.keys.rotate(&*old.app.store, &old.app.random, &[Algorithm::Es256], at).await.unwrap();
+    let keys = old.app.store.keys().await.unwrap();
+    let retired = keys.iter().find(|k| matches!(k.key_use, KeyUse::Signing { .. }) && k.retired_at.is_some());
+    assert!(retired.unwrap().is_published(Timestamp::from_secs(exp)), "{retired:?}");
 }
 
 #[tokio::test]
