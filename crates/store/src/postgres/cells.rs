@@ -1,6 +1,6 @@
 //! The cells that all nodes share: small numbers, locked in the order of their keys.
 
-use super::fail::{Fail, Result};
+use super::fail::{Fail, RETRY_AFTER, Result};
 use super::pool::{Client, Lease};
 use super::rows::{Columns, sql_limit, uuid};
 use super::{Inner, PostgresStore, tx};
@@ -105,7 +105,7 @@ async fn update_locked(client: &Client, ids: &[Uuid], update: &mut CellUpdate) -
             break;
         }
     }
-    let before = locked.ok_or_else(|| Fail::Lost("cells that are swept again and again".to_owned()))?;
+    let before = locked.ok_or(Fail::Away(StoreError::Busy { retry_after: RETRY_AFTER }))?;
     let after = decided(update, &before)?;
     let (mut keys, mut new, mut hours, mut made) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for ((id, before), after) in ids.iter().zip(before).zip(after) {

@@ -16,6 +16,8 @@ pub(super) enum Fail {
     Refused(Error),
     /// The connection broke or the answer did not come: whether anything is written nobody knows.
     Lost(String),
+    /// The connection broke before a `COMMIT` was sent: nothing is written.
+    Broken(String),
     /// There is no connection to be had.
     Away(StoreError),
 }
@@ -40,7 +42,7 @@ impl Fail {
         match self {
             Self::Conflict(conflict) => StoreError::Internal(conflict.to_string()),
             Self::Item(error) | Self::Away(error) => error.clone(),
-            Self::Lost(why) => StoreError::Unavailable(why.clone()),
+            Self::Lost(why) | Self::Broken(why) => StoreError::Unavailable(why.clone()),
             Self::Refused(error) => refused(error),
         }
     }
@@ -57,6 +59,7 @@ impl Fail {
         match self {
             Self::Refused(error) => is_passing(error),
             Self::Away(error) => matches!(error, StoreError::Unavailable(_)),
+            Self::Broken(_) => true,
             Self::Conflict(_) | Self::Item(_) | Self::Lost(_) => false,
         }
     }
@@ -64,6 +67,17 @@ impl Fail {
     /// The same, for what only reads.
     pub(super) fn may_read_again(&self) -> bool {
         matches!(self, Self::Lost(_)) || self.may_retry()
+    }
+
+    /// Whether a value may be at fault, so that others fare better without it.
+    pub(super) fn may_concern_one(&self) -> bool {
+        match self {
+            Self::Item(_) => true,
+            Self::Refused(error) => error
+                .code()
+                .is_some_and(|code| ["22", "23", "XX"].iter().any(|class| code.code().starts_with(class))),
+            _ => false,
+        }
     }
 
     /// Whether this server does not write (any more).
@@ -74,7 +88,7 @@ impl Fail {
     /// Whether the connection is of no more use.
     pub(super) fn spoils_connection(&self) -> bool {
         match self {
-            Self::Lost(_) => true,
+            Self::Lost(_) | Self::Broken(_) => true,
             Self::Refused(error) => spoils(error),
             Self::Conflict(_) | Self::Item(_) | Self::Away(_) => false,
         }
@@ -82,7 +96,15 @@ impl Fail {
 
     /// Whether the server itself changed its part: then no other connection is to be trusted either.
     pub(super) fn spoils_all(&self) -> bool {
-        matches!(self, Self::Lost(_)) || self.is_read_only()
+        matches!(self, Self::Lost(_) | Self::Broken(_)) || self.is_read_only()
+    }
+
+    /// The error of a statement inside a transaction: without `COMMIT` nothing of it is ever written.
+    pub(super) fn before_commit(self) -> Self {
+        match self {
+            Self::Lost(why) => Self::Broken(why),
+            other => other,
+        }
     }
 
     /// The error of a statement that committed by itself, or of `COMMIT`: a server that goes away meanwhile

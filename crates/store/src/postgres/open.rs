@@ -30,6 +30,9 @@ pub(super) async fn open(options: &PostgresOptions) -> Result<Opened, OpenError>
 async fn prepare(client: &Client, address: &Address, options: &PostgresOptions) -> Result<(), OpenError> {
     let fail = |fail: Fail| server_error(address, fail);
     check_version(client, address).await?;
+    if options.access != Access::ReadOnly {
+        check_writable(client, address).await?;
+    }
     let found = schema::look(client).await.map_err(fail)?;
     let known = schema::VERSION.unsigned_abs();
     let server = || address.shown.clone();
@@ -67,6 +70,18 @@ async fn check_version(client: &Client, address: &Address) -> Result<(), OpenErr
     Ok(())
 }
 
+/// A standby may become the primary, so this may go away.
+async fn check_writable(client: &Client, address: &Address) -> Result<(), OpenError> {
+    const READ_ONLY: &str = "SELECT current_setting('transaction_read_only')";
+    let row = client.query_opt(READ_ONLY, &[]).await.map_err(|fail| server_error(address, fail))?;
+    if row.is_some_and(|row| row.try_get::<_, &str>(0).is_ok_and(|setting| setting == "on")) {
+        let detail =
+            "it only reads (a standby?); name all hosts, and the one that writes is taken".to_owned();
+        return Err(OpenError::Away { server: address.shown.clone(), detail });
+    }
+    Ok(())
+}
+
 fn connect_error(address: &Address, error: &ConnectError) -> OpenError {
     let (server, detail) = (address.shown.clone(), error.to_string());
     let ConnectError::Pg(pg) = error else { return OpenError::Away { server, detail } };
@@ -91,7 +106,7 @@ fn server_error(address: &Address, fail: Fail) -> OpenError {
     let server = address.shown.clone();
     let code = match &fail {
         Fail::Refused(error) => error.code().cloned(),
-        Fail::Lost(_) | Fail::Away(_) => {
+        Fail::Lost(_) | Fail::Broken(_) | Fail::Away(_) => {
             return OpenError::Away { server, detail: fail.into_store_error().to_string() };
         }
         _ => None,

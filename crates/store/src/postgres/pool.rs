@@ -316,7 +316,7 @@ impl Lease {
     /// Begins a transaction. Until [`Lease::commit`] has succeeded the connection is closed when it is dropped.
     pub(super) async fn begin(&mut self) -> Result<()> {
         self.open = true;
-        self.batch("BEGIN ISOLATION LEVEL READ COMMITTED").await
+        self.batch("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(Fail::before_commit)
     }
 
     pub(super) async fn commit(&mut self) -> Result<()> {

@@ -35,7 +35,7 @@ pub(super) struct Tx<'a> {
 
 /// Does all writes of a commit, or none; whether it logged.
 pub(super) async fn commit(lease: &mut Lease, known: &Known, commit: &Commit) -> Result<bool> {
-    let numbers = hold_texts(lease, known, &commit.writes).await?;
+    let numbers = hold_texts(lease, known, &commit.writes).await.map_err(Fail::before_commit)?;
     lease.begin().await?;
     let mut tx = Tx { client: lease, known, numbers, events: Vec::new() };
     let done = tx.commit(commit).await;
@@ -71,7 +71,10 @@ pub(super) async fn change(
 ) -> Result<bool> {
     let whole = change.session.as_ref().filter(|next| !session::same_but_hot(last, next));
     let next_numbers = match whole {
-        Some(next) => known.hold(lease, &[next]).await?.pop().unwrap_or(numbers),
+        Some(next) => {
+            let held = known.hold(lease, &[next]).await.map_err(Fail::before_commit)?;
+            held.first().copied().unwrap_or(numbers)
+        }
         None => numbers,
     };
     lease.begin().await?;
@@ -80,7 +83,7 @@ pub(super) async fn change(
     match done {
         // Undone, for the row is another.
         Err(Fail::Conflict(Conflict::SessionChanged)) => {
-            lease.roll_back().await?;
+            lease.roll_back().await.map_err(Fail::before_commit)?;
             Ok(false)
         }
         done => finish(lease, done).await.map(|()| true),
@@ -96,9 +99,9 @@ pub(super) async fn finish<T>(lease: &mut Lease, done: Result<T>) -> Result<T> {
         }
         Err(fail) => {
             if !fail.spoils_connection() {
-                lease.roll_back().await?;
+                lease.roll_back().await.map_err(Fail::before_commit)?;
             }
-            Err(fail)
+            Err(fail.before_commit())
         }
     }
 }

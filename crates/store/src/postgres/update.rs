@@ -145,7 +145,7 @@ impl Inner {
             Ok(rows) => rows,
             Err(fail) => {
                 // A row that cannot be read spoils the batch it is in: by itself it fails alone.
-                if matches!(fail, Fail::Item(_)) && items.len() > 1 {
+                if items.len() > 1 && fail.may_concern_one() {
                     round.one_by_one(items);
                 } else {
                     round.failed(items, &fail, ahead);
@@ -235,9 +235,7 @@ impl Inner {
                     }
                 }
                 // One of them may be at fault: each by itself then.
-                Err(fail) if hot.len() > 1 && !fail.may_retry() && !matches!(fail, Fail::Lost(_)) => {
-                    alone.extend(hot);
-                }
+                Err(fail) if hot.len() > 1 && fail.may_concern_one() => alone.extend(hot),
                 Err(fail) => round.unwritten(hot, &fail),
             }
         }
@@ -367,7 +365,8 @@ struct Round {
 impl Round {
     /// These were not done: again, if that may help, or the answer is why.
     fn failed(&mut self, items: Vec<Item>, fail: &Fail, ahead: bool) {
-        let again = fail.may_read_again() && (self.several || !fail.is_read_only());
+        let in_vain = fail.is_read_only() && !self.several;
+        let again = fail.may_read_again() && !in_vain;
         for mut item in items {
             if !again || item.tries >= RETRIES {
                 item.answer(Err(fail.store_error()));
@@ -394,12 +393,12 @@ impl Round {
         }
     }
 
-    /// A compare-and-swap was won, or somebody else was faster.
+    /// A compare-and-swap was won, or somebody else was faster. A doubt stays: it may have been this item's own
+    /// first try, which the server came to after all.
     fn swapped(&mut self, mut item: Item, won: bool) {
         if won {
             return item.answer(Ok(true));
         }
-        item.doubt = Doubt::None;
         item.tries += 1;
         if item.tries > LOSSES {
             return item.answer(Err(StoreError::Busy { retry_after: RETRY_AFTER }));

@@ -161,10 +161,19 @@ fn presented(
     }
 }
 
-async fn refresh(store: &PostgresStore, token: RefreshToken, now: Timestamp) -> Option<Session> {
+/// The row after the token was presented; none when it was refused.
+pub(super) async fn try_refresh(
+    store: &PostgresStore,
+    token: RefreshToken,
+    now: Timestamp,
+) -> std::result::Result<Option<Session>, StoreError> {
     let foreseen = Advance::of(&token, &"web".parse().unwrap(), policy(), now);
     let decided = decide_foreseen(store, (token.session_id, UNTIL), foreseen, presented(token, now));
-    decided.await.unwrap().unwrap()
+    Ok(decided.await?.expect("the session is there"))
+}
+
+async fn refresh(store: &PostgresStore, token: RefreshToken, now: Timestamp) -> Option<Session> {
+    try_refresh(store, token, now).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

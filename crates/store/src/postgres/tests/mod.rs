@@ -1,6 +1,10 @@
 //! Tests of the engine against a real server.
 
 mod advance;
+mod encrypted;
+mod opening;
+mod outages;
+mod shared;
 
 use super::*;
 use crate::conformance::{Engine, Fault};
