@@ -4,6 +4,7 @@
 //! Real binaries and servers only. `RESEAL_LONG=1` runs ten rounds of each fault instead of one.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::print_stdout, reason = "how long a recovery took is what a reader of the test wants to see")]
 #![allow(clippy::disallowed_methods, reason = "faults last for a real while, and recovery is measured")]
 
 mod faults;
