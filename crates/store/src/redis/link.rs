@@ -62,7 +62,7 @@ pub(super) struct Link {
     /// Longest time for one run.
     patience: Duration,
     /// Whether replicas came in time when last waited for.
-    in_time: bool,
+    pub(super) in_time: bool,
 }
 
 /// A call under way.
@@ -129,7 +129,8 @@ impl Link {
                 break;
             }
             tokio::time::sleep(PAUSE).await;
-            if let Err(error) = self.nodes.look().await {
+            // Servers that hang are asked one after the other, which may take longer than there is time.
+            if let Ok(Err(error)) = tokio::time::timeout_at(deadline, self.nodes.look()).await {
                 tracing::debug!(%error, "no server says who has which slot");
             }
         }
@@ -162,17 +163,20 @@ impl Link {
             let (open, nodes) = (self.open.remove(&node), Arc::clone(&self.nodes));
             tasks.spawn(async move { talk(nodes, node, open, calls, replicas).await });
         }
-        let mut confirmed = true;
+        let mut in_time = None;
         while let Some(talk) = tasks.join_next().await {
             // A task only fails by a panic or with the runtime; its calls then have no answer.
             let Ok(talk) = talk else { continue };
-            confirmed &= talk.confirmed;
+            if let Some(came) = talk.replicas_came {
+                in_time = Some(in_time.unwrap_or(true) && came);
+            }
             if let Some(connection) = talk.open {
                 self.open.insert(talk.node, connection);
             }
             done.extend(talk.done);
         }
-        self.in_time = confirmed;
+        // Reads wait for nobody, and say nothing of it.
+        self.in_time = in_time.unwrap_or(self.in_time);
         done
     }
 }
@@ -181,7 +185,8 @@ impl Link {
 struct Talk {
     node: Address,
     open: Option<MultiplexedConnection>,
-    confirmed: bool,
+    /// Whether replicas came in time; `None` where none was waited for.
+    replicas_came: Option<bool>,
     done: Vec<(Pending, Next)>,
 }
 
@@ -195,7 +200,7 @@ async fn talk(
     let failed = |node, calls: Vec<Pending>, next: &dyn Fn(&Pending) -> Next| {
         let done =
             calls.into_iter().map(|call| (next(&call), call)).map(|(next, call)| (call, next)).collect();
-        Talk { node, open: None, confirmed: true, done }
+        Talk { node, open: None, replicas_came: None, done }
     };
     let mut connection = match open {
         Some(open) => open,
@@ -236,10 +241,11 @@ async fn talk(
             });
         }
     };
-    let confirmed = match waits {
-        Some((count, _)) => matches!(values.pop(), Some(Value::Int(n)) if n >= i64::from(count)),
-        None => true,
-    };
+    let replicas_came =
+        waits.map(|(count, _)| matches!(values.pop(), Some(Value::Int(n)) if n >= i64::from(count)));
+    let confirmed = replicas_came.unwrap_or(true);
+    // One that became a replica stays one: behind its address there may be another server by now.
+    let demoted = values.iter().any(is_of_a_replica);
     let mut values = values.into_iter();
     let done = calls
         .into_iter()
@@ -251,7 +257,11 @@ async fn talk(
             (pending, next)
         })
         .collect();
-    Talk { node, open: Some(connection), confirmed, done }
+    Talk { node, open: (!demoted).then_some(connection), replicas_came, done }
+}
+
+fn is_of_a_replica(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if matches!(error.code(), "READONLY" | "MASTERDOWN"))
 }
 
 /// What to do about the answers to a call's commands.

@@ -132,6 +132,73 @@ async fn why_it_does_not_open_is_told_without_the_password() {
     assert!(!away.to_string().contains("hunter2"), "{away}");
 }
 
+/// A port behind which there is this server or that.
+async fn relay(to: Arc<std::sync::atomic::AtomicU16>) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let to = to.load(Ordering::Relaxed);
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                // Either of them may be the first to go.
+                let _ = tokio::io::copy_bidirectional(&mut from, &mut server).await;
+            });
+        }
+    });
+    port
+}
+
+/// As behind a service's name, or with Sentinel: the old server lives on as a replica, and refuses writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_became_a_replica_is_left() {
+    let place = Place::new();
+    let second = server();
+    let at = |server: &servers::Redis| server.port();
+    let to = Arc::new(std::sync::atomic::AtomicU16::new(at(&place.redis)));
+    let url = format!("redis://127.0.0.1:{}", relay(Arc::clone(&to)).await);
+    let store = place.node_with(|options| options.urls = vec![url.parse().unwrap()]).await;
+    let (_, session) = with_session(&*store, 1).await;
+    let token = renew(&*store, ring().successor(&session).unwrap(), 30, 2).await;
+    let follow = |server: &servers::Redis, port: u16| {
+        server.ask(&["REPLICAOF", "127.0.0.1", &port.to_string()]);
+    };
+    follow(&second, at(&place.redis));
+    while !place.redis.ask(&["INFO", "replication"]).text().contains("state=online") {
+        tokio::task::yield_now().await;
+    }
+    place.redis.ask(&["WAIT", "1", "0"]);
+    second.ask(&["REPLICAOF", "NO", "ONE"]);
+    follow(&place.redis, at(&second));
+    to.store(at(&second), Ordering::Relaxed);
+    let token = renew(&*store, token, 300, 2).await;
+    assert_eq!(token.number, 5);
+    assert_eq!(store.figures().missed, 0);
+}
+
+/// Otherwise every batch would wait for a replica that is not there as long as the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_did_not_come_is_not_waited_for_as_long_again() {
+    let place = Place::new();
+    let store = place.node_with(|options| options.wait_replicas = 1).await;
+    let (_, session) = with_session(&*store, 1).await;
+    let hot = store.bytes(session.id).await.unwrap();
+    let in_time = store.inner.with_link(async |link| {
+        assert!(!link.in_time, "the start was told on this connection");
+        link.rows(&[session.id]).await;
+        let after_a_read = link.in_time;
+        let swap = keys::Swap {
+            id: session.id,
+            expected: keys::Stored(hot.clone()).head(),
+            row: hot,
+            life: Duration::from_secs(60),
+        };
+        assert!(matches!(link.swap(&[swap]).await[..], [keys::Swapped::Done { confirmed: false }]));
+        [after_a_read, link.in_time]
+    });
+    assert_eq!(in_time.await.unwrap(), [false, false]);
+}
+
 /// A key pair and a certificate for 127.0.0.1 that signs itself, in PEM.
 fn certificate() -> (String, String) {
     let key = rcgen::KeyPair::generate().unwrap();
