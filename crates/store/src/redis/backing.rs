@@ -49,6 +49,14 @@ pub struct Renewed {
     pub expires_at: Timestamp,
 }
 
+impl Renewed {
+    /// What orders the uses of a session. Not time alone: two uses may fall into one millisecond, and a clock
+    /// may be set back.
+    pub(crate) const fn order(rotation: &Rotation, renewed_at: Timestamp) -> (u64, u32, i64) {
+        (rotation.used, rotation.branch, renewed_at.millis())
+    }
+}
+
 /// A store behind hot sessions: it has all sessions, with the rotation and the idle deadline of the last time
 /// that they were written there, which is never later than they really are.
 #[async_trait]
@@ -64,7 +72,7 @@ pub trait Backing: Store {
     async fn users_by_id(&self, ids: &[UserId]) -> Result<Vec<User>, StoreError>;
 
     /// Writes rotation and deadlines over rows that have that version, have not ended and were used before
-    /// that. No version changes by it.
+    /// that: by number, branch and time. No version changes by it.
     async fn write_back(&self, rows: &[Renewed]) -> Result<(), StoreError>;
 
     /// Sessions that a sweep would remove now: those whose end or deadline, as written here, lies before.

@@ -5,7 +5,7 @@ use super::backing::{Backing, Renewed};
 use super::keys::{Swap, life};
 use super::link::Link;
 use super::resolve::Current;
-use super::row::{self, Hot};
+use super::row::{self, Hot, Unreadable};
 use crate::{Commit, CommitError, Conflict, EndFilter, StoreError, Write};
 use reseal_core::{Session, SessionId, UserId};
 use std::collections::HashMap;
@@ -56,7 +56,7 @@ impl<B: Backing> Inner<B> {
     }
 
     /// The sessions that the commit replaces, as they are.
-    async fn swapped_sessions(&self, commit: &Commit) -> Result<HashMap<SessionId, Current>, StoreError> {
+    async fn swapped_sessions(&self, commit: &Commit) -> Result<HashMap<SessionId, Current>, CommitError> {
         let mut ids: Vec<SessionId> = commit
             .writes
             .iter()
@@ -70,14 +70,18 @@ impl<B: Backing> Inner<B> {
         }
         ids.sort_unstable();
         ids.dedup();
-        let found = self.with_link(async |link| self.resolve(link, &ids).await).await?;
-        let mut by_id = HashMap::with_capacity(ids.len());
-        for (id, current) in ids.into_iter().zip(found) {
-            if let Some(current) = current? {
-                by_id.insert(id, current);
+        let found = self.with_link(async |link| {
+            let mut by_id = HashMap::with_capacity(ids.len());
+            for (id, current) in ids.iter().zip(self.resolve(link, &ids).await) {
+                let Some(mut current) = current? else { continue };
+                if !self.make_again(link, &mut current).await? {
+                    return Err(CommitError::Conflict(Conflict::SessionChanged));
+                }
+                by_id.insert(*id, current);
             }
-        }
-        Ok(by_id)
+            Ok(by_id)
+        });
+        found.await?
     }
 
     async fn tell(&self, found: HashMap<SessionId, Current>, told: Told) {
@@ -132,9 +136,12 @@ impl<B: Backing> Inner<B> {
             for filter in filters {
                 match filter {
                     EndFilter::One(id) => link.forget(&[*id]).await,
-                    EndFilter::User { user, except } => {
-                        let mut ids = link.noted(*user, FORGET_AT_MOST).await;
-                        ids.retain(|id| Some(*id) != *except);
+                    EndFilter::User { user, .. } => {
+                        let noted = link.noted(*user, FORGET_AT_MOST).await;
+                        // Not one that started meanwhile: its renewals are there alone.
+                        let Ok(heads) = self.backing.heads(&noted).await else { continue };
+                        let is_over = |id: &SessionId| heads.get(id).is_none_or(|head| head.ended);
+                        let ids: Vec<SessionId> = noted.into_iter().filter(is_over).collect();
                         link.forget(&ids).await;
                         link.strike(*user, &ids).await;
                     }
@@ -169,8 +176,13 @@ impl<B: Backing> Inner<B> {
         let mut later = Vec::new();
         for (session, row) in open.into_iter().zip(rows) {
             let Some(stored) = row? else { continue };
-            let Ok(hot) = Hot::decode(&stored.0) else { continue };
-            if hot.renewed_at > session.renewed_at {
+            let hot = match Hot::decode(&stored.0) {
+                Ok(hot) => hot,
+                // In use, by those who can read it.
+                Err(error @ Unreadable::Newer(_)) => return Err(error.into()),
+                Err(Unreadable::Damaged | Unreadable::Text) => continue,
+            };
+            if hot.is_later_than(&Hot::of(session, session.version, session.idle_expires_at)) {
                 later.push(Renewed {
                     id: session.id,
                     version: session.version,

@@ -2,7 +2,7 @@
 
 use super::backing::Backing;
 use super::batch::{ATTEMPTS, decide, renewal, renewed, swap};
-use super::keys::{Swap, Swapped, life};
+use super::keys::{Stored, Swap, Swapped, life};
 use super::lane::Item;
 use super::link::Link;
 use super::resolve::Current;
@@ -44,6 +44,9 @@ impl<B: Backing> Inner<B> {
                 None => None,
             };
             let Some(mut current) = current else { return Ok(false) };
+            if !self.make_again(link, &mut current).await? {
+                continue;
+            }
             let change = decide(&current, item)?;
             if change.is_empty() {
                 return Ok(true);
@@ -63,6 +66,29 @@ impl<B: Backing> Inner<B> {
             }
         }
         Err(StoreError::Busy { retry_after: RETRY_AFTER })
+    }
+
+    /// A row of a version that the backing store lost is made again before another change gets that version, or
+    /// it would count as that change if Redis were not told of it. `false`: the row changed meanwhile.
+    pub(super) async fn make_again(
+        &self,
+        link: &mut Link,
+        current: &mut Current,
+    ) -> Result<bool, StoreError> {
+        if !current.ahead {
+            return Ok(true);
+        }
+        let swap = swap(current);
+        let row = Stored(swap.row.clone());
+        match link.swap(&[swap]).await.pop() {
+            Some(Swapped::Done { .. }) => {
+                current.expected = row.head();
+                current.ahead = false;
+                Ok(true)
+            }
+            Some(Swapped::Failed(error)) => Err(error),
+            Some(Swapped::Changed) | None => Ok(false),
+        }
     }
 
     /// A renewal that was first taken for something else; `false`: the session changed meanwhile.

@@ -27,6 +27,8 @@ pub(super) struct Current {
     pub(super) expected: Vec<u8>,
     /// Whether Redis should be told, even if nothing changes.
     pub(super) untold: bool,
+    /// Whether the row in Redis has a version that the backing store does not know: it lost its last commits.
+    pub(super) ahead: bool,
 }
 
 /// A session without its user.
@@ -35,6 +37,7 @@ pub(super) struct Merged {
     pub(super) base: u32,
     pub(super) saved: Timestamp,
     pub(super) untold: bool,
+    pub(super) ahead: bool,
 }
 
 impl<B: Backing> Inner<B> {
@@ -84,9 +87,9 @@ impl<B: Backing> Inner<B> {
         Ok(merged
             .into_iter()
             .map(|(expected, merged)| {
-                let Some(Merged { session, base, saved, untold }) = merged? else { return Ok(None) };
+                let Some(Merged { session, base, saved, untold, ahead }) = merged? else { return Ok(None) };
                 let Some(user) = users.get(&session.user_id).cloned() else { return Ok(None) };
-                Ok(Some(Current { session, user, base, saved, expected, untold }))
+                Ok(Some(Current { session, user, base, saved, expected, untold, ahead }))
             })
             .collect())
     }
@@ -106,7 +109,13 @@ impl<B: Backing> Inner<B> {
         // Before a session is taken for run out, the backing store is asked for a touch that Redis lost.
         let has_time = session.idle_expires_at > super::wall_clock() + MARGIN;
         let agrees = hot.base == head.version && session.user_id == head.user_id;
-        (agrees && has_time).then_some(Merged { session, base: hot.base, saved: hot.saved, untold: false })
+        (agrees && has_time).then_some(Merged {
+            session,
+            base: hot.base,
+            saved: hot.saved,
+            untold: false,
+            ahead: false,
+        })
     }
 
     /// Whole rows of the backing store, whose texts are then known.
@@ -135,6 +144,7 @@ impl<B: Backing> Inner<B> {
             base: whole.version,
             saved: whole.idle_expires_at,
             untold,
+            ahead: false,
         };
         if whole.ended.is_some() {
             // Whatever Redis says, and whether it says anything.
@@ -146,9 +156,7 @@ impl<B: Backing> Inner<B> {
         };
         let hot = match Hot::decode(&stored.0) {
             Ok(hot) => hot,
-            Err(Unreadable::Newer(format)) => {
-                return Err(StoreError::Corrupt(format!("a row in Redis has format {format}")));
-            }
+            Err(error @ Unreadable::Newer(_)) => return Err(error.into()),
             // As if it were lost.
             Err(Unreadable::Damaged | Unreadable::Text) => return Ok(plain(true)),
         };
@@ -165,8 +173,14 @@ impl<B: Backing> Inner<B> {
         if behind {
             count(&self.counters.behind, 1);
         }
-        let session = used.on(whole);
-        Ok(Merged { session, base: whole.version, saved: whole.idle_expires_at, untold })
+        let ahead = hot.base.wrapping_sub(whole.version).cast_signed() > 0;
+        Ok(Merged {
+            session: used.on(whole),
+            base: whole.version,
+            saved: whole.idle_expires_at,
+            untold,
+            ahead,
+        })
     }
 
     async fn users_of(

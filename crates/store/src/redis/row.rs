@@ -10,7 +10,9 @@
 //! Numbers are little-endian, times milliseconds. A text of up to 16 bytes lies there as it is; of a longer one
 //! 16 bytes of its SHA-256 do, and whoever does not know it reads it in the backing store.
 
+use super::backing::Renewed;
 use super::texts::{self, TextHash};
+use crate::StoreError;
 use reseal_core::auth::Strength;
 use reseal_core::session::{CookieState, Rotation};
 use reseal_core::{Acr, Amr, KeyId, Session, SessionId, Timestamp, UserId};
@@ -60,6 +62,15 @@ pub(super) enum Unreadable {
     Text,
 }
 
+impl From<Unreadable> for StoreError {
+    fn from(unreadable: Unreadable) -> Self {
+        Self::Corrupt(match unreadable {
+            Unreadable::Newer(format) => format!("a row in Redis has format {format}"),
+            Unreadable::Damaged | Unreadable::Text => "a row in Redis is damaged".to_owned(),
+        })
+    }
+}
+
 impl Hot {
     /// The hot part of a session whose privilege is that of `base`.
     pub(super) fn of(session: &Session, base: u32, saved: Timestamp) -> Self {
@@ -105,7 +116,7 @@ impl Hot {
 
     /// Whether this is a later use of the session than `other`.
     pub(super) fn is_later_than(&self, other: &Self) -> bool {
-        let order = |hot: &Self| (hot.rotation.used, hot.rotation.branch, hot.renewed_at);
+        let order = |hot: &Self| Renewed::order(&hot.rotation, hot.renewed_at);
         order(self) > order(other)
     }
 

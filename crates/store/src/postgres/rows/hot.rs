@@ -62,7 +62,8 @@ pub(in crate::postgres) async fn outdated(
     Ok(found)
 }
 
-/// Writes rotation and deadlines over rows that are of that version, have not ended and were used before that.
+/// Writes rotation and deadlines over rows that are of that version, have not ended and were used before that
+/// (see [`Renewed::order`]).
 pub(in crate::postgres) async fn write_back(client: &Client, rows: &[Renewed]) -> Result<()> {
     const WRITE: &str = "UPDATE sessions s SET used = p.used, used_nonce = p.used_nonce, branch = p.branch,
         window_at = p.window_at, window_from = p.window_from, prev_window_at = p.prev_window_at,
@@ -75,7 +76,7 @@ pub(in crate::postgres) async fn write_back(client: &Client, rows: &[Renewed]) -
             prev_window_from, renewed_at, idle_expires_at, expires_at, sweep_day)
             ORDER BY id) AS p
         WHERE s.id = p.id AND s.version = p.version AND NOT s.ended
-        AND s.renewed_at < p.renewed_at";
+        AND (s.used, s.branch, s.renewed_at) < (p.used, p.branch, p.renewed_at)";
     // In the order of ids, so that two of them cannot wait for each other.
     let mut rows: Vec<&Renewed> = rows.iter().collect();
     rows.sort_unstable_by_key(|row| row.id);

@@ -111,6 +111,35 @@ async fn rows_expire_by_themselves_after_their_session() {
     assert!(left(place.redis.ask(&["TTL", &key])) > 89 * DAY);
 }
 
+/// Two uses in one millisecond, and one by a clock that was set back.
+pub(super) async fn the_later_use_is_the_one_with_the_higher_number<B: Backing>(store: &RedisStore<B>) {
+    let (_, session) = with_session(store, 1).await;
+    let at = |used: u64, secs: i64| {
+        let renewed_at = Timestamp::from_millis(session.renewed_at.millis() + 1000 * secs);
+        let rotation = reseal_core::session::Rotation { used, ..session.rotation };
+        let Session { id, version, expires_at, idle_expires_at, .. } = session;
+        Renewed { id, version, rotation, renewed_at, idle_expires_at, expires_at }
+    };
+    let backing = store.backing();
+    for (row, used) in [(at(3, 5), 3), (at(4, 5), 4), (at(3, 9), 4), (at(5, 1), 5), (at(5, 2), 5)] {
+        backing.write_back(&[row]).await.unwrap();
+        let found = backing.session(session.id).await.unwrap().unwrap().session;
+        assert_eq!(found.rotation.used, used, "{row:?}");
+    }
+    let found = backing.session(session.id).await.unwrap().unwrap().session;
+    assert_eq!(found.renewed_at, at(5, 2).renewed_at);
+    // So says Redis, too: what it has is written back even if by its time it is earlier.
+    let hot = Session { renewed_at: session.renewed_at, rotation: at(7, 0).rotation, ..found };
+    store.put_bytes(hot.id, &row::encode(&hot, hot.version, hot.idle_expires_at)).await;
+    assert_eq!(store.write_back_all().await.unwrap(), 1);
+    assert_eq!(backing.session(session.id).await.unwrap().unwrap().session.rotation.used, 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_back_is_the_later_use() {
+    the_later_use_is_the_one_with_the_higher_number(&*Place::new().node().await).await;
+}
+
 /// Whoever gives Redis up must not take every client for a thief.
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_can_be_written_back() {

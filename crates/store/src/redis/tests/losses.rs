@@ -211,6 +211,11 @@ async fn a_damaged_row_is_made_again_and_one_of_a_later_version_is_left_alone() 
     let answer = present(&*store, token, 60).await;
     assert!(matches!(answer, Err(StoreError::Corrupt(_))), "{answer:?}");
     assert_eq!(store.bytes(session.id).await.unwrap(), newer);
+    // Nor is the session swept for a deadline that is older than what cannot be read.
+    let later = session.idle_expires_at + Duration::from_secs(90 * 86_400);
+    let swept = store.sweep(later, later, 100).await;
+    assert!(matches!(swept, Err(StoreError::Corrupt(_))), "{swept:?}");
+    assert!(store.backing().session(session.id).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,5 +303,63 @@ async fn the_rows_of_a_user_go_when_all_sessions_end() {
     store.end_sessions(end(EndFilter::User { user: user.id, except: kept })).await.unwrap();
     for session in &all {
         assert_eq!(store.bytes(session.id).await.is_some(), Some(session.id) == kept);
+    }
+}
+
+/// Who logs in while all sessions of the user are being ended keeps what only Redis knows of the new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_row_of_a_session_that_started_after_the_end_of_all_stays() {
+    let place = Place::new();
+    let store = place.node().await;
+    let user = with_user(&*store, 1).await;
+    let (old, new) = (session(1, &user), session(2, &user));
+    commit(&*store, [start(&old)]).await.unwrap();
+    let all = EndFilter::User { user: user.id, except: None };
+    assert_eq!(store.backing().end_sessions(end(all.clone())).await.unwrap(), 1);
+    commit(&*store, [start(&new)]).await.unwrap();
+    renew(&*store, ring().successor(&new).unwrap(), 30, 3).await;
+    store.inner.forget_ended(&[all]).await;
+    assert_eq!(store.bytes(old.id).await, None);
+    assert!(store.bytes(new.id).await.is_some());
+    let noted = store.inner.with_link(async |link| link.noted(user.id, 9).await).await.unwrap();
+    assert_eq!(noted, [new.id]);
+}
+
+/// The database's server died and its successor lacks the last change, which Redis has; and the next change gets
+/// the same version, without Redis being told of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_privilege_that_the_backing_store_lost_is_not_taken_for_the_next_one() {
+    let place = Place::new();
+    let store = place.node().await;
+    for (i, by_commit) in [(1, false), (2, true)] {
+        let (_, session) = with_session(&*store, i).await;
+        let token = renew(&*store, ring().successor(&session).unwrap(), 30, 2).await;
+        let before = read(&*store, session.id).await;
+        let lost = Session { version: before.version + 1, strength: stronger(), ..before.clone() };
+        let bytes = row::encode(&lost, session.version + 1, lost.idle_expires_at);
+        store.put_bytes(session.id, &bytes).await;
+        store.crash_before_apply(true);
+        let policy: reseal_core::PolicyName = "other".parse().unwrap();
+        if by_commit {
+            let seen = read(&*store, session.id).await;
+            let next = Session { version: seen.version + 1, policy: policy.clone(), ..seen };
+            store.put_bytes(session.id, &bytes).await;
+            // As it lay there when it was decided.
+            let swapped = commit(&*store, [Write::SwapSession(Box::new(next))]).await;
+            assert!(swapped.is_ok(), "{swapped:?}");
+        } else {
+            let policy = policy.clone();
+            let changed = decide(&*store, session.id, UNTIL, move |s: &Snapshot| {
+                let next =
+                    Session { version: s.session.version + 1, policy: policy.clone(), ..s.session.clone() };
+                ((), Change { session: Some(next), ..Change::default() })
+            });
+            changed.await.unwrap().unwrap();
+        }
+        store.crash_before_apply(false);
+        let found = read(&*store, session.id).await;
+        assert_eq!((found.policy, found.strength), (policy, session.strength), "{by_commit}");
+        assert_eq!(found.rotation.used, 2);
+        assert_eq!(renew(&*store, token, 200, 1).await.number, token.number + 1);
     }
 }

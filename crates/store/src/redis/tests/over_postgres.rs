@@ -51,3 +51,8 @@ async fn deadlines_are_written_back() {
     let current = store.session(session.id).await.unwrap().unwrap().session;
     assert_eq!(behind().await, Session { version: session.version, ..current });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_back_is_the_later_use() {
+    deadlines::the_later_use_is_the_one_with_the_higher_number(&OverPostgres::create().open().await).await;
+}

@@ -12,8 +12,10 @@ impl Tx<'_> {
             for row in rows {
                 let Some(found) = session::by_id(tx.conn, tx.caches, row.id)? else { continue };
                 let last = &found.session;
-                let is_due =
-                    last.version == row.version && last.ended.is_none() && last.renewed_at < row.renewed_at;
+                let is_due = last.version == row.version
+                    && last.ended.is_none()
+                    && Renewed::order(&last.rotation, last.renewed_at)
+                        < Renewed::order(&row.rotation, row.renewed_at);
                 if is_due {
                     let next = Session {
                         rotation: row.rotation,
