@@ -304,7 +304,10 @@ async fn read(store: &dyn Store, master: &MasterKey, now: Timestamp) -> Result<K
     }
     let ring_records: Vec<KeyRecord> =
         records.iter().filter(|k| matches!(k.key_use, KeyUse::Ring { .. })).cloned().collect();
-    let current = match keys::active_key(&ring_records, now).map(|k| &k.key_use) {
+    // The very first key was made at the time of another node, of which ours may be a moment short.
+    let first =
+        || ring_records.iter().filter(|k| k.state(now) == KeyState::Next).min_by_key(|k| k.active_from);
+    let current = match keys::active_key(&ring_records, now).or_else(first).map(|k| &k.key_use) {
         Some(KeyUse::Ring { id }) => *id,
         _ => return Err(KeysError::Damaged("no ring key is active".to_owned())),
     };

@@ -5,6 +5,7 @@ use crate::support::Credential;
 use http::StatusCode;
 use reseal_core::keys::{KeyRecord, KeyState, KeyUse};
 use reseal_jose::Algorithm;
+use reseal_server::clock::Clock;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -161,4 +162,16 @@ async fn nodes_that_start_at_once_make_one_set_of_keys() {
     for node in [&nodes.1, &nodes.2] {
         node.app.be_current().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_node_whose_clock_is_a_moment_behind_starts_beside_the_one_that_made_the_keys() {
+    let cluster = Cluster::new().await;
+    let behind = Clock::manual(cluster.clock.now());
+    cluster.advance(Duration::from_millis(5));
+    let one = cluster.node().await;
+    let other = cluster.node_with(|_| {}, behind).await;
+    assert_eq!(other.app.keys.load().ring.current(), one.app.keys.load().ring.current());
+    cluster.advance(one.app.keys.schedule().publish_before);
+    assert_eq!(keys(&one).await.len(), 2, "it made none of its own");
 }
