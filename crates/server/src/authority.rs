@@ -359,10 +359,8 @@ mod tests {
     use reseal_core::Scope;
     use reseal_core::claims::Projection;
 
-    #[test]
-    fn a_change_is_waited_for_unless_no_change_lies_so_far_ahead() {
-        let (now, ms) = (Timestamp::from_secs(1_000_000), Duration::from_millis(1));
-        let client = |updated_at| Client {
+    fn client(updated_at: Timestamp) -> Client {
+        Client {
             id: "web".parse().unwrap(),
             name: "Web".into(),
             secret_hash: None,
@@ -377,7 +375,28 @@ mod tests {
             version: 1,
             created_at: Timestamp::EPOCH,
             updated_at,
-        };
+        }
+    }
+
+    #[test]
+    fn a_change_that_is_told_again_is_news_once() {
+        let (cache, now) = (ClientCache::default(), Timestamp::from_secs(1_000_000));
+        let changed = Client { version: 2, ..client(now) };
+        let told_again = Client { version: 3, updated_at: now + KNOWN_WITHIN, ..changed.clone() };
+        assert!(cache.has_become(&changed.id, Some(&changed), now));
+        assert!(cache.has_become(&changed.id, Some(&changed), now), "until it is settled");
+        cache.settle(&changed.id);
+        assert!(!cache.has_become(&changed.id, Some(&told_again), now));
+        assert!(cache.is_superseded(&changed) && !cache.is_superseded(&told_again));
+        let another = Client { version: 4, name: "New".into(), ..told_again };
+        assert!(cache.has_become(&changed.id, Some(&another), now));
+        cache.settle(&changed.id);
+        assert!(cache.has_become(&changed.id, None, now), "it was deleted");
+    }
+
+    #[test]
+    fn a_change_is_waited_for_unless_no_change_lies_so_far_ahead() {
+        let (now, ms) = (Timestamp::from_secs(1_000_000), Duration::from_millis(1));
         assert_eq!(until_in_effect(&client(now), now), None);
         assert_eq!(until_in_effect(&client(now + ms), now), Some(ms));
         // Decided on by a node that is ahead, at the beginning of a second.

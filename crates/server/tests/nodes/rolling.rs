@@ -9,9 +9,10 @@ use reseal_core::{EndReason, PolicyKind, Timestamp};
 use reseal_jose::Algorithm;
 use reseal_server::config::Config;
 use reseal_server::jobs;
+use reseal_server::knowledge::LEASE;
 use reseal_store::{Commit, EndFilter, EndSessions, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn web(access_ttl: &'static str) -> impl FnOnce(&mut Config) {
     move |config| {
@@ -35,8 +36,10 @@ async fn events_of_every_node_stay_as_long_as_tokens_of_any_other_live() {
     old.user("ada").await;
     let until = |node: &crate::common::Node| node.app.event_until(cluster.clock.now());
     let short = until(&old);
-    // When the new one has started, the old one knows before the first token.
+    // When the new one has started, the old one knows before the first token: a lease has passed.
+    let begun = Instant::now();
     let new = cluster.node_with(web("5d"), cluster.clock.clone()).await;
+    assert!(begun.elapsed() >= LEASE);
     cluster.advance(Duration::from_secs(2));
     let session = new.login("sliding", "ada").await;
     let exp = session.claims()["exp"].as_i64().unwrap();
