@@ -12,7 +12,8 @@ use reseal_server::jobs;
 use reseal_server::knowledge::LEASE;
 use reseal_store::{Commit, EndFilter, EndSessions, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 fn web(access_ttl: &'static str) -> impl FnOnce(&mut Config) {
     move |config| {
