@@ -1,11 +1,11 @@
 //! Whichever store the configuration names, behind one door.
 
 use crate::postgres::{PostgresOptions, PostgresStore};
-use crate::redis::{RedisOptions, RedisStore};
+use crate::redis::{self, RedisOptions, RedisStore};
 use crate::sqlite::{SqliteOptions, SqliteStore};
 use crate::{
-    Access, Cells, Commit, CommitError, EndSessions, EngineKind, OpenError, Secret, SessionUpdate, Snapshot,
-    Store, StoreError, StoreUrl, Swept,
+    Access, Cells, Commit, CommitError, Counter, EndSessions, EngineKind, OpenError, Secret, SessionUpdate,
+    Snapshot, Store, StoreError, StoreUrl, Swept,
 };
 use async_trait::async_trait;
 use reseal_core::challenge::Challenge;
@@ -148,10 +148,45 @@ async fn open_postgres(url: StoreUrl, options: StoreOptions) -> Result<AnyStore,
     let StoreOptions { password, redis, connections, access, queue, timeout, epoch, .. } = options;
     let postgres = PostgresOptions { url, password, connections, queue, timeout, access, epoch };
     let postgres = Arc::new(PostgresStore::open(postgres).await?);
-    Ok(match redis {
-        Some(redis) => AnyStore::Redis(Arc::new(RedisStore::open(redis, postgres).await?)),
-        None => AnyStore::Postgres(postgres),
-    })
+    let unmarked = |error: StoreError| OpenError::Away {
+        server: postgres.shown().to_owned(),
+        detail: error.to_string(),
+    };
+    match redis {
+        Some(redis) => {
+            let store = open_redis(redis, Arc::clone(&postgres), access).await?;
+            if access == Access::Serve {
+                store.stand_before().await.map_err(unmarked)?;
+            }
+            Ok(AnyStore::Redis(Arc::new(store)))
+        }
+        None => {
+            if access == Access::Serve && redis::is_before(&*postgres).await.map_err(unmarked)? {
+                return Err(OpenError::Options(format!(
+                    "{}: the newest of its sessions is in Redis, and without that, clients would be taken for thieves. Name \
+                     it in [store.redis]; or give it up: stop all authorities and run `reseal migrate --write-back`. If it is \
+                     lost, name an empty one",
+                    postgres.shown()
+                )));
+            }
+            Ok(AnyStore::Postgres(postgres))
+        }
+    }
+}
+
+async fn open_redis(
+    options: RedisOptions,
+    postgres: Arc<PostgresStore>,
+    access: Access,
+) -> Result<RedisStore<PostgresStore>, OpenError> {
+    match RedisStore::open(options.clone(), Arc::clone(&postgres)).await {
+        // A session can be ended and a user disabled all the same.
+        Err(error) if error.is_away() && access != Access::Serve => {
+            tracing::warn!(%error, "going on without Redis");
+            RedisStore::unseen(options, postgres)
+        }
+        opened => opened,
+    }
 }
 
 async fn open_sqlite(folder: PathBuf, options: StoreOptions) -> Result<AnyStore, OpenError> {
@@ -275,5 +310,9 @@ impl Store for AnyStore {
 
     fn queued(&self) -> usize {
         self.engine().queued()
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        self.engine().counters()
     }
 }

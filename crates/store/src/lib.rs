@@ -86,6 +86,17 @@ impl Swept {
     }
 }
 
+/// A count since the start of the process, for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counter {
+    /// Its name, as Prometheus would have it.
+    pub name: &'static str,
+    /// What it counts.
+    pub help: &'static str,
+    /// How many.
+    pub value: u64,
+}
+
 /// A store. Every answer that follows a write leaves after its commit.
 ///
 /// All queues are bounded: a full one answers [`StoreError::Busy`], no call waits for ever.
@@ -184,6 +195,11 @@ pub trait Store: Send + Sync + 'static {
     /// How many writes wait, for metrics; 0 where nothing queues.
     fn queued(&self) -> usize {
         0
+    }
+
+    /// What this process counted so far that only this kind of store knows, for metrics.
+    fn counters(&self) -> Vec<Counter> {
+        Vec::new()
     }
 }
 

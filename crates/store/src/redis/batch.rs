@@ -21,6 +21,16 @@ pub(super) const ATTEMPTS: usize = 16;
 /// Sessions that may be idle for longer than this outlive a loss of Redis: their deadlines are written back.
 const LONG_LIVED: Duration = Duration::from_secs(3600);
 
+/// After how long writing back is tried again: an outage of the backing store may last.
+const WRITE_BACK_PAUSES: [Duration; 6] = [
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(30),
+    Duration::from_secs(120),
+    Duration::from_secs(600),
+];
+
 /// What the decisions on one session came to.
 struct Decided {
     current: Current,
@@ -181,8 +191,15 @@ impl<B: Backing> Inner<B> {
         let inner = Arc::clone(self);
         tokio::spawn(async move {
             let _permit = permit;
+            // The rows say already that it is done. Nobody else takes this turn meanwhile, so that what waits here
+            // is bounded.
+            for pause in WRITE_BACK_PAUSES {
+                let Err(error) = inner.backing.write_back(&rows).await else { return };
+                tracing::warn!(%error, sessions = rows.len(), "deadlines are not written back yet");
+                tokio::time::sleep(pause).await;
+            }
             if let Err(error) = inner.backing.write_back(&rows).await {
-                tracing::warn!(%error, sessions = rows.len(), "deadlines were not written back");
+                tracing::error!(%error, sessions = rows.len(), "deadlines were not written back");
             }
         });
     }

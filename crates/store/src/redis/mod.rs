@@ -23,6 +23,7 @@ mod commit;
 mod keys;
 mod lane;
 mod link;
+mod mark;
 mod nodes;
 mod privilege;
 mod report;
@@ -35,11 +36,12 @@ mod texts;
 mod users;
 
 pub use backing::{Backing, Edition, Head, Renewed};
+pub use mark::is_before;
 pub use report::NodeReport;
 
 use crate::{
-    Cells, Commit, CommitError, EndSessions, OpenError, Secret, SessionUpdate, Snapshot, Store, StoreError,
-    StoreUrl, Swept,
+    Cells, Commit, CommitError, Counter, EndSessions, OpenError, Secret, SessionUpdate, Snapshot, Store,
+    StoreError, StoreUrl, Swept,
 };
 use async_trait::async_trait;
 use lane::Lanes;
@@ -199,8 +201,14 @@ impl<B: Backing> std::fmt::Debug for RedisStore<B> {
 impl<B: Backing> RedisStore<B> {
     /// Connects to Redis and looks whether it will do.
     pub async fn open(options: RedisOptions, backing: Arc<B>) -> Result<Self, OpenError> {
+        let store = Self::unseen(options, backing)?;
+        report::examine(&store.inner.nodes, &store.inner.options).await?;
+        Ok(store)
+    }
+
+    /// Connects when it is needed: for tools, which can do much while Redis is away.
+    pub fn unseen(options: RedisOptions, backing: Arc<B>) -> Result<Self, OpenError> {
         let nodes = Arc::new(Nodes::new(&options).map_err(OpenError::Options)?);
-        report::examine(&nodes, &options).await?;
         let lanes = options.connections.clamp(1, 256);
         let inner = Arc::new(Inner {
             backing,
@@ -238,17 +246,24 @@ impl<B: Backing> RedisStore<B> {
         }
     }
 
-    /// Writes rotation and deadlines of all sessions into the backing store; of how many. To be done when
-    /// nothing renews any more and before Redis is given up, or the store moves: a token ahead of its row is
-    /// proof of a theft to a store that loses nothing.
+    /// Notes in the backing store that it must not be served without Redis from now on ([`is_before`]).
+    pub async fn stand_before(&self) -> Result<(), StoreError> {
+        mark::set(&*self.inner.backing, true).await
+    }
+
+    /// Writes rotation and deadlines of all sessions into the backing store, which may be served without Redis
+    /// then; of how many. To be done when nothing renews any more and before Redis is given up, or the store
+    /// moves: a token ahead of its row is proof of a theft to a store that loses nothing.
     pub async fn write_back_all(&self) -> Result<usize, StoreError> {
         let (mut after, mut written) = (None, 0);
         loop {
             let page = self.inner.backing.open_sessions(after, WRITE_BACK_PAGE).await?;
-            let Some(last) = page.last() else { return Ok(written) };
+            let Some(last) = page.last() else { break };
             after = Some(last.id);
             written += self.inner.write_back_of(&page).await?.len();
         }
+        mark::set(&*self.inner.backing, false).await?;
+        Ok(written)
     }
 
     /// Looks at each server, for `reseal doctor`.
@@ -416,6 +431,34 @@ impl<B: Backing> Store for RedisStore<B> {
 
     fn queued(&self) -> usize {
         self.inner.backing.queued() + self.renewals.queued()
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        let RedisFigures { missed, behind, conflicts, unconfirmed } = self.figures();
+        let mut counters = self.inner.backing.counters();
+        counters.extend([
+            Counter {
+                name: "reseal_redis_missed_total",
+                help: "Sessions that Redis did not have and PostgreSQL did.",
+                value: missed,
+            },
+            Counter {
+                name: "reseal_redis_behind_total",
+                help: "Rows in Redis that were behind a change of privilege, and were made again.",
+                value: behind,
+            },
+            Counter {
+                name: "reseal_redis_conflicts_total",
+                help: "Renewals that were decided again because the session had changed meanwhile.",
+                value: conflicts,
+            },
+            Counter {
+                name: "reseal_redis_unconfirmed_total",
+                help: "Renewals that were answered before a replica had them.",
+                value: unconfirmed,
+            },
+        ]);
+        counters
     }
 }
 

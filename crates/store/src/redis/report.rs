@@ -6,7 +6,9 @@ use crate::{OpenError, StoreError};
 use redis::{RedisError, cmd};
 use reseal_core::Timestamp;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// The oldest version that has all commands and options.
@@ -58,14 +60,32 @@ pub(super) async fn examine(nodes: &Nodes, options: &RedisOptions) -> Result<(),
     Ok(())
 }
 
-/// Whether every primary answers.
-pub(super) async fn ping(nodes: &Nodes) -> Result<(), StoreError> {
-    let unreachable = |error: &RedisError| super::nodes::store_error(error);
-    nodes.look().await.map_err(|error| unreachable(&error))?;
-    for node in &nodes.map().nodes {
-        nodes.tell::<String>(node, &cmd("PING")).await.map_err(|error| unreachable(&error))?;
+/// Most servers that are asked whether they are there.
+const ASK_AT_MOST: usize = 8;
+
+/// Whether a primary answers. One of them is enough: when another dies, all nodes miss it, and if none of them
+/// were ready the sessions of the others would be away, too.
+pub(super) async fn ping(nodes: &Arc<Nodes>) -> Result<(), StoreError> {
+    let looked = nodes.look().await;
+    let mut asked = JoinSet::new();
+    let map = nodes.map();
+    for node in map.nodes.iter().take(ASK_AT_MOST) {
+        let (nodes, node) = (Arc::clone(nodes), Arc::clone(node));
+        asked.spawn(async move { nodes.tell::<String>(&node, &cmd("PING")).await });
     }
-    Ok(())
+    let mut last = looked.err();
+    while let Some(answer) = asked.join_next().await {
+        match answer {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => last = Some(error),
+            // The runtime ends.
+            Err(_) => {}
+        }
+    }
+    Err(last.map_or_else(
+        || StoreError::Unavailable("no server of Redis is known".to_owned()),
+        |error| super::nodes::store_error(&error),
+    ))
 }
 
 /// What every primary says.

@@ -30,7 +30,10 @@ impl<B: Backing> Inner<B> {
             let used = self.write_back_of(&outdated).await?;
             outdated.retain(|session| !used.contains(&session.id));
             let removed = self.backing.remove(&outdated).await?;
-            self.forget_swept(&outdated).await;
+            // Which of them stayed is not known: it has changed since, and may be in use.
+            if removed == outdated.len() {
+                self.forget_swept(&outdated).await;
+            }
             if removed > 0 {
                 return Ok(removed);
             }

@@ -120,6 +120,7 @@ fn a_failover_logs_nobody_out_and_revives_nobody() {
             let options = RedisOptions { wait_replicas, timeout, ..options(cluster.urls()) };
             nodes.push(Arc::new(RedisStore::open(options, sqlite(folder.path())).await.unwrap()));
         }
+        let ready = RedisStore::open(options(cluster.urls()), sqlite(folder.path())).await.unwrap();
         let user = with_user(&*nodes[0], 1).await;
         let all: Vec<Session> = (0..SESSIONS).map(|i| session(i, &user)).collect();
         commit(&*nodes[0], all.iter().map(start)).await.unwrap();
@@ -138,6 +139,7 @@ fn a_failover_logs_nobody_out_and_revives_nobody() {
             end_all(&nodes[0], doomed(0)).await;
             let slot = keys::session_key(all[round].id).0;
             let killed = cluster.kill_primary_of(slot);
+            ready.check().await.expect("the other servers' sessions are at hand");
             end_all(&nodes[1], doomed(1)).await;
             tokio::task::block_in_place(|| {
                 cluster.until_ok();

@@ -59,6 +59,21 @@ async fn the_limit_of_sessions_counts_by_the_deadlines_in_redis() {
     assert!(!is_open(1).await && is_open(4).await && is_open(5).await, "the oldest in use makes room");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sweep_leaves_the_rows_of_sessions_that_are_in_use() {
+    let place = Place::new();
+    let store = place.node().await;
+    let (_, used) = with_session(&*store, 1).await;
+    let (_, unused) = with_session(&*store, 2).await;
+    renew(&*store, ring().successor(&used).unwrap(), 6 * DAY, 1).await;
+    let before = store.bytes(used.id).await.unwrap();
+    let later = used.idle_expires_at + Duration::from_secs(3 * DAY);
+    assert_eq!(store.sweep(later, later, 100).await.unwrap().sessions, 1);
+    assert_eq!(store.bytes(used.id).await, Some(before));
+    assert_eq!(store.bytes(unused.id).await, None);
+    assert!(store.session(used.id).await.unwrap().is_some());
+}
+
 /// Without a replica a touch might be lost for good, and the session with it: nothing in a sliding token
 /// mends its row.
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +166,10 @@ async fn everything_can_be_written_back() {
     for session in all.iter().step_by(100) {
         renew(&*store, ring().successor(session).unwrap(), 30, 3).await;
     }
+    store.stand_before().await.unwrap();
+    assert!(is_before(&*store).await.unwrap());
     assert_eq!(store.write_back_all().await.unwrap(), 15);
+    assert!(!is_before(&*store).await.unwrap());
     assert_eq!(store.write_back_all().await.unwrap(), 0);
     for (i, session) in all.iter().enumerate() {
         let used = if i % 100 == 0 { 3 } else { 0 };

@@ -5,6 +5,7 @@ use super::*;
 use crate::conformance::{at_once, commit, session, start, with_session, with_user};
 use crate::{CommitError, Conflict, EndFilter, StartSession, Write};
 use reseal_core::auth::Strength;
+use reseal_core::event::EventKind;
 use reseal_core::{Acr, Amr, EndReason, TimelineKind};
 
 fn stronger() -> Strength {
@@ -323,6 +324,23 @@ async fn the_row_of_a_session_that_started_after_the_end_of_all_stays() {
     assert!(store.bytes(new.id).await.is_some());
     let noted = store.inner.with_link(async |link| link.noted(user.id, 9).await).await.unwrap();
     assert_eq!(noted, [new.id]);
+}
+
+/// What verifiers must know is never only in Redis.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_logs_an_event_commits_in_the_backing_store() {
+    let place = Place::new();
+    let store = place.node().await;
+    let (_, session) = with_session(&*store, 1).await;
+    let (id, seq) = (session.id, store.last_event().await.unwrap());
+    let renewed = decide(&*store, id, UNTIL, move |s: &Snapshot| {
+        let next = Session { version: s.session.version + 1, ..s.session.clone() };
+        let event = EventKind::SessionEnded { sid: id, reason: EndReason::Revoked };
+        ((), Change { session: Some(next), events: vec![event], ..Change::default() })
+    });
+    renewed.await.unwrap().unwrap();
+    assert_eq!(store.events_after(seq, 9).await.unwrap().len(), 1);
+    assert_eq!(store.backing().session(id).await.unwrap().unwrap().session.version, session.version + 1);
 }
 
 /// The database's server died and its successor lacks the last change, which Redis has; and the next change gets

@@ -23,6 +23,9 @@ async fn a_killed_server_costs_errors_and_no_session() {
         let refused = present(&*store, token, 600 + round * 60).await;
         assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
         assert!(store.check().await.is_err());
+        store.stand_before().await.unwrap();
+        assert!(store.write_back_all().await.is_err());
+        assert!(is_before(&**store.backing()).await.unwrap(), "nobody may take the store for whole");
         if round == 1 {
             // Ending needs no Redis.
             let end = EndSessions {
