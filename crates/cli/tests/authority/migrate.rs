@@ -201,10 +201,14 @@ fn hot_sessions_are_written_back_from_redis_before_a_move() {
     );
     let mut server = Server::start_with(&config);
     let mut held = server.login("refresh");
+    redis.ask(&["FLUSHALL"]);
     for _ in 0..3 {
         held = server.refresh(&held.text("refresh_token"));
         assert_eq!(held.status, 200, "{}", held.body);
     }
+    let metrics = server.get("/metrics").send().unwrap().text().unwrap();
+    let missed = metrics.lines().find_map(|line| line.strip_prefix("reseal_redis_missed_total "));
+    assert!(missed.is_some_and(|missed| missed != "0"), "{metrics}");
     server.crash();
     let file = server.data().with_file_name("reseal.toml");
     let back = server.data().with_file_name("back");

@@ -237,6 +237,36 @@ fn the_doctor_looks_at_redis() {
 }
 
 #[test]
+fn a_database_whose_sessions_are_in_redis_is_served_alone_only_after_they_are_written_back() {
+    let database = Postgres::shared().database();
+    let redis = Redis::start(&RedisOptions::default());
+    let folder = Folder::new();
+    let hot = format!("{CONFIG}[store.redis]\nurls = ['{}']\n", redis.url());
+    folder.write("hot.toml", &hot);
+    folder.write("alone.toml", CONFIG);
+    on(&database, &folder, "users add ada --no-password --config hot.toml").ok();
+    // A command beside Redis changes nothing about who may serve.
+    drop(started(serve(&folder, &database.url(), "--config alone.toml")));
+    let node = started(serve(&folder, &database.url(), "--config hot.toml"));
+    refused(serve(&folder, &database.url(), "--config alone.toml")).fails(1, "sessions is in Redis");
+    for config in ["alone.toml", "hot.toml"] {
+        let moving = format!("migrate --to sqlite:moved --yes --config {config}");
+        on(&database, &folder, &moving).fails(2, "--write-back");
+    }
+    on(&database, &folder, "migrate --write-back --config hot.toml").fails(1, "Stop them all first");
+    drop(node);
+    refused(serve(&folder, &database.url(), "--config alone.toml")).fails(1, "migrate --write-back");
+
+    redis.kill();
+    on(&database, &folder, "users disable ada --config hot.toml").ok();
+    redis.restart();
+    let told = on(&database, &folder, "migrate --write-back --config hot.toml");
+    assert!(told.err.contains("needs no Redis any more"), "{told:?}");
+    told.ok();
+    drop(started(serve(&folder, &database.url(), "--config alone.toml")));
+}
+
+#[test]
 fn a_database_restored_by_its_own_tools_is_made_fit_before_it_is_served() {
     let database = Postgres::shared().database();
     let folder = Folder::new();

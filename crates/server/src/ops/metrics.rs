@@ -276,8 +276,11 @@ async fn show(State(app): State<App>) -> ApiResult<Response> {
 
 /// Figures that are read when they are asked for.
 fn gauges(app: &Authority, text: &mut String) {
-    let mut line = |kind: &str, name: &str, help: &str, value: f64| {
+    for reseal_store::Counter { name, help, value } in app.store.counters() {
         // Writing to a String cannot fail.
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}\n\n");
+    }
+    let mut line = |kind: &str, name: &str, help: &str, value: f64| {
         let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n\n");
     };
     let now = app.clock.now();

@@ -5,7 +5,7 @@ use crate::exit::misused;
 use crate::folder::FolderArgs;
 use crate::output::note;
 use crate::words;
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use reseal_core::Timestamp;
 use reseal_server::clock::Clock;
 use reseal_server::config::Config;
@@ -13,16 +13,23 @@ use reseal_server::keys::KeySet;
 use reseal_server::master::{MasterKey, MasterKeyError};
 use reseal_server::random::Random;
 use reseal_server::start;
+use reseal_store::postgres::PostgresStore;
 use reseal_store::transfer::{Source, Target};
 use reseal_store::{Access, AnyStore, EngineKind, Store as _, StoreOptions, StoreUrl};
 use std::path::PathBuf;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// A store as the configuration would name it.
 pub(super) struct Place {
     config: Config,
-    /// Whether the newest of its sessions is in Redis.
+    /// Whether the newest of its sessions is in Redis, and is to be written back.
     write_back: bool,
 }
+
+const HOT_IN_REDIS: &str = "hot sessions of this store are in Redis, and a move sees no renewal there. Copy with \
+    --stay-live while authorities run, if you like; then stop all of them and end the move with --write-back, which \
+    first writes those sessions back (with [store.redis] in the configuration)";
 
 /// An open one.
 pub(super) struct Opened {
@@ -45,25 +52,22 @@ impl End {
 impl Place {
     /// Where everything is.
     pub(super) fn source(args: &MigrateArgs) -> anyhow::Result<Self> {
-        let configured = folder(args, None).load()?;
+        let configured = folder(args, args.store.as_ref()).load()?;
         let config = match &args.from {
             Some(url) => folder(args, Some(url)).load()?,
             None => configured.clone(),
         };
         let same = config.store.url.is_some() && config.store.place() == configured.store.place();
         let has_redis = configured.store.redis.is_some() && same;
-        if has_redis && !args.write_back {
-            return Err(misused(
-                "hot sessions of this store are in Redis, and a move sees no renewal there. Stop all authorities on it, \
-                 then move with --write-back, which first writes those sessions back",
-            ));
+        if has_redis && args.ends_here() && !args.write_back {
+            return Err(misused(HOT_IN_REDIS));
         }
         if args.write_back && !has_redis {
             return Err(misused(
                 "--write-back is for a configuration with [store.redis], of which this is the store",
             ));
         }
-        Ok(Self { write_back: has_redis, ..Self::of(config)? })
+        Ok(Self { write_back: args.write_back, ..Self::of(config)? })
     }
 
     /// Where everything goes.
@@ -107,10 +111,20 @@ impl Place {
         looked_at.close().await;
         let store = self.open(random, Access::Tool).await?;
         if let Some(redis) = store.as_redis() {
+            check_alone(redis.backing()).await?;
             let written = redis.write_back_all().await.context("hot sessions are not written back")?;
             note(format_args!("{} written back from Redis", words::count(written as u64, "session")));
         }
         Ok(Opened { store })
+    }
+
+    /// As [`Self::open_source`], of a move that is to end: with everything that authorities on it know.
+    pub(super) async fn open_whole_source(&self, random: &Random) -> anyhow::Result<Opened> {
+        let opened = self.open_source(random).await?;
+        if reseal_store::redis::is_before(&opened.store).await? {
+            return Err(misused(HOT_IN_REDIS));
+        }
+        Ok(opened)
     }
 
     /// Opens the store, alone on it where the engine can tell; makes it if it is not there.
@@ -153,6 +167,27 @@ impl Place {
             }
             Err(error) => Some(error.to_string()),
         }
+    }
+}
+
+/// How long connections may still show of an authority that was just stopped, and how often one looks.
+const LEAVES_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What is renewed after the writing back would be missing.
+async fn check_alone(postgres: &PostgresStore) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    loop {
+        let authorities = postgres.neighbours().await?.authorities;
+        if authorities == 0 {
+            return Ok(());
+        }
+        ensure!(
+            begun.elapsed() < LEAVES_WITHIN,
+            "authorities are connected to this database ({authorities} connections), and renewals of theirs would be \
+             lost. Stop them all first"
+        );
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

@@ -39,7 +39,8 @@ Examples:
   reseal migrate --from sqlite:/var/lib/reseal --to postgres://reseal@db.example.org/reseal
   reseal migrate --to postgres://reseal@db.example.org/reseal --stay-live
   reseal migrate --to sqlite:/srv/reseal --yes --then 'systemctl restart reseal'
-  reseal migrate --from sqlite:/var/lib/reseal --abort"
+  reseal migrate --from sqlite:/var/lib/reseal --abort
+  reseal migrate --write-back"
 )]
 pub(crate) struct MigrateArgs {
     /// Where everything is (sqlite:DIR, postgres://USER@HOST/DATABASE); without it the configuration's store
@@ -54,6 +55,9 @@ pub(crate) struct MigrateArgs {
     /// Data folder; beats the configuration file's `store.data`
     #[arg(long, value_name = "DIR", env = "RESEAL_DATA")]
     data: Option<PathBuf>,
+    /// Address of the store that is in use, as for other commands; beats `store.url`
+    #[arg(long, value_name = "URL", env = "RESEAL_STORE_URL", hide_env_values = true)]
+    store: Option<StoreUrl>,
     /// Records in one transaction
     #[arg(long, value_name = "N", default_value = "2000", value_parser = RangedU64ValueParser::<usize>::new().range(1..=20_000))]
     batch: usize,
@@ -66,8 +70,9 @@ pub(crate) struct MigrateArgs {
     /// End the move: the first store takes writes again and goes on as before
     #[arg(long, conflicts_with_all = ["stay_live", "then"])]
     abort: bool,
-    /// With [store.redis], and while no authority runs: write hot sessions back from Redis first
-    #[arg(long)]
+    /// With [store.redis], and while no authority runs: write hot sessions back from Redis first; without --to that is
+    /// all, and the store may be served without Redis
+    #[arg(long, conflicts_with = "abort")]
     write_back: bool,
     /// A command for the shell, run when the second store is complete: to start the authorities on it
     #[arg(long, value_name = "COMMAND", conflicts_with = "stay_live")]
@@ -90,6 +95,9 @@ pub(crate) async fn run(args: MigrateArgs) -> anyhow::Result<()> {
         return abort(&from, &random, args.yes).await;
     }
     let Some(to) = &args.to else {
+        if args.write_back {
+            return give_redis_up(&from, &random).await;
+        }
         return Err(misused("name the store that everything goes to: --to URL"));
     };
     let to = Place::target(&args, to)?;
@@ -104,7 +112,11 @@ pub(crate) async fn run(args: MigrateArgs) -> anyhow::Result<()> {
         );
         confirm(&what, args.yes)?;
     }
-    let source = from.open_source(&random).await.with_context(|| from.shown())?;
+    let source = if args.ends_here() {
+        from.open_whole_source(&random).await.with_context(|| from.shown())?
+    } else {
+        from.open_source(&random).await.with_context(|| from.shown())?
+    };
     let target = to.open_target(&random).await.with_context(|| to.shown())?;
     let key = to.key_advice(&source, &from).await;
     if let Some(advice) = &key {
@@ -150,6 +162,23 @@ pub(crate) async fn run(args: MigrateArgs) -> anyhow::Result<()> {
             )),
         Err(error) => Err(error.into()),
     }
+}
+
+impl MigrateArgs {
+    /// Whether the first store goes out of use by this run.
+    pub(crate) const fn ends_here(&self) -> bool {
+        !self.stay_live && !self.abort
+    }
+}
+
+/// Afterwards the store holds everything by itself.
+async fn give_redis_up(from: &Place, random: &Random) -> anyhow::Result<()> {
+    from.open_whole_source(random).await.with_context(|| from.shown())?.close().await;
+    note(format_args!(
+        "{} needs no Redis any more: take [store.redis] out of the configuration of all authorities, then start them",
+        from.shown()
+    ));
+    Ok(())
 }
 
 /// Everything that makes the move go away, except for what the target holds.
