@@ -84,7 +84,7 @@ impl Backing for PostgresStore {
 
 impl Inner {
     async fn write_back(&self, rows: &[Renewed]) -> Result<()> {
-        let mut attempt = 0;
+        let mut tries = self.tries();
         loop {
             let done = async {
                 let mut lease = self.pool.lease().await?;
@@ -93,7 +93,7 @@ impl Inner {
             };
             match done.await {
                 // To be done twice does no harm.
-                Err(fail) if fail.may_read_again() && self.back_off(&mut attempt).await => {}
+                Err(fail) if fail.may_read_again() && tries.back_off().await => {}
                 done => return done,
             }
         }

@@ -45,7 +45,7 @@ fn check_count(keys: &[CellKey]) -> std::result::Result<(), StoreError> {
 impl Inner {
     async fn update_cells(&self, mut update: CellUpdate) -> Result<()> {
         let ids: Vec<Uuid> = update.keys.iter().copied().map(uuid).collect();
-        let mut attempt = 0;
+        let mut tries = self.tries();
         loop {
             let done = async {
                 let mut lease = self.pool.lease().await?;
@@ -53,7 +53,7 @@ impl Inner {
                 lease.settle(done)
             };
             match done.await {
-                Err(fail) if self.again(&fail, &mut attempt).await => {}
+                Err(fail) if self.again(&fail, &mut tries).await => {}
                 done => return done,
             }
         }

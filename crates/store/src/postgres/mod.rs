@@ -26,6 +26,7 @@ mod schema;
 mod tests;
 mod tls;
 mod transfer;
+mod tries;
 mod tx;
 mod update;
 
@@ -131,9 +132,6 @@ impl Drop for PostgresStore {
 /// A statement under way.
 type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'c>>;
 
-/// How often something that was not done because of somebody else is done again.
-const RETRIES: u32 = 6;
-
 impl PostgresStore {
     /// Opens the database; makes the tables if there are none, and brings older ones up to date, unless it is
     /// only to be read.
@@ -232,7 +230,7 @@ impl PostgresStore {
 
 impl Inner {
     async fn read_with<T>(&self, work: impl for<'c> Fn(&'c Client) -> Work<'c, T>) -> Result<T> {
-        let mut attempt = 0;
+        let mut tries = self.tries();
         loop {
             let done = async {
                 let mut lease = self.pool.lease().await?;
@@ -240,7 +238,7 @@ impl Inner {
                 lease.settle(done)
             };
             match done.await {
-                Err(fail) if fail.may_read_again() && self.back_off(&mut attempt).await => {}
+                Err(fail) if fail.may_read_again() && tries.back_off().await => {}
                 done => return done,
             }
         }
@@ -253,29 +251,8 @@ impl Inner {
         }
     }
 
-    /// Waits a little before something that was not done is done again, longer each time; `false`: it is not to
-    /// be, or was tried often enough.
-    async fn again(&self, fail: &Fail, attempt: &mut u32) -> bool {
-        // Another host may be the one that writes now; the same one will not.
-        let in_vain = fail.is_read_only() && !self.pool.has_several_hosts();
-        if !fail.may_retry() || in_vain || *attempt >= RETRIES {
-            return false;
-        }
-        self.back_off(attempt).await
-    }
-
-    async fn back_off(&self, attempt: &mut u32) -> bool {
-        if *attempt >= RETRIES {
-            return false;
-        }
-        // 10 ms to 320 ms: 0.6 s in all, so that a restart or a lock is waited out and a failover is not.
-        tokio::time::sleep(Duration::from_millis(10 << *attempt)).await;
-        *attempt += 1;
-        true
-    }
-
     async fn commit(&self, commit: &Commit) -> Result<()> {
-        let mut attempt = 0;
+        let mut tries = self.tries();
         loop {
             let done = async {
                 let mut lease = self.pool.lease().await?;
@@ -289,14 +266,14 @@ impl Inner {
                     }
                     return Ok(());
                 }
-                Err(fail) if self.again(&fail, &mut attempt).await => {}
+                Err(fail) if self.again(&fail, &mut tries).await => {}
                 Err(fail) => return Err(fail),
             }
         }
     }
 
     async fn end_sessions(&self, end: &EndSessions) -> Result<usize> {
-        let mut attempt = 0;
+        let mut tries = self.tries();
         loop {
             let done = async {
                 let mut lease = self.pool.lease().await?;
@@ -310,7 +287,7 @@ impl Inner {
                     }
                     return Ok(ended);
                 }
-                Err(fail) if self.again(&fail, &mut attempt).await => {}
+                Err(fail) if self.again(&fail, &mut tries).await => {}
                 Err(fail) => return Err(fail),
             }
         }
