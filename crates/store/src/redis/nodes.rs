@@ -113,6 +113,11 @@ impl Nodes {
         self.cluster
     }
 
+    /// Whether we have one to show.
+    pub(super) fn has_password(&self) -> bool {
+        self.template.redis_settings().password().is_some()
+    }
+
     /// What is known of the slots.
     pub(super) fn map(&self) -> Arc<Map> {
         Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))

@@ -34,13 +34,24 @@ pub struct NodeReport {
     pub advice: Vec<String>,
 }
 
-/// Looks whether Redis can be used at all.
+/// Looks whether Redis can be used at all. Of a cluster one server is enough: a node must be able to start while
+/// another one is away.
 pub(super) async fn examine(nodes: &Nodes, options: &RedisOptions) -> Result<(), OpenError> {
     let servers = || nodes.map().nodes.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", ");
     nodes.look().await.map_err(|error| open_error(&servers(), &error))?;
+    let (mut is_there, mut away) = (false, None);
     for node in &nodes.map().nodes {
-        let info: String =
-            nodes.tell(node, cmd("INFO").arg("server")).await.map_err(|error| open_error(node, &error))?;
+        let info: String = match nodes.tell(node, cmd("INFO").arg("server")).await {
+            Ok(info) => info,
+            Err(error) => match open_error(node, &error) {
+                error if error.is_away() => {
+                    away = Some(error);
+                    continue;
+                }
+                error => return Err(error),
+            },
+        };
+        is_there = true;
         let info = fields(&info);
         let version = info.get("redis_version").copied().unwrap_or_default();
         let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
@@ -57,7 +68,7 @@ pub(super) async fn examine(nodes: &Nodes, options: &RedisOptions) -> Result<(),
             )));
         }
     }
-    Ok(())
+    away.filter(|_| !is_there).map_or(Ok(()), Err)
 }
 
 /// Most servers that are asked whether they are there.
@@ -132,7 +143,7 @@ async fn of_one(nodes: &Nodes, node: &Address) -> redis::RedisResult<NodeReport>
         clock: Timestamp::from_millis(secs * 1000 + micros / 1000),
         replicas: settings.replicas,
         used_memory: number("used_memory"),
-        advice: settings.advice(),
+        advice: settings.advice(nodes.has_password()),
     })
 }
 
@@ -148,8 +159,15 @@ struct Settings {
 }
 
 impl Settings {
-    fn advice(&self) -> Vec<String> {
+    fn advice(&self, has_password: bool) -> Vec<String> {
         let mut advice = Vec::new();
+        if !has_password {
+            advice.push(
+                "it asks for no password: whoever reaches it can give himself any right. Set `requirepass`, or an ACL, \
+                 and store.redis.password_file"
+                    .to_owned(),
+            );
+        }
         if self.appendonly.as_deref() == Some("no") {
             advice.push(
                 "appendonly is no: a restart loses all that changed since the last dump. Set `appendonly yes`".to_owned(),

@@ -106,7 +106,9 @@ async fn a_server_without_memory_says_so() {
     let refused = present(&*store, ring().successor(&session).unwrap(), 30).await;
     assert!(matches!(refused, Err(StoreError::Full(_))), "{refused:?}");
     let advice = store.report().await.unwrap();
-    assert!(advice[0].advice.iter().any(|line| line.contains("appendonly")), "{advice:?}");
+    for word in ["appendonly", "no replica", "asks for no password"] {
+        assert!(advice[0].advice.iter().any(|line| line.contains(word)), "{advice:?}");
+    }
     place.redis.ask(&["CONFIG", "SET", "maxmemory", "0"]);
     renew(&*store, ring().successor(&session).unwrap(), 30, 1).await;
 }
@@ -126,6 +128,8 @@ async fn why_it_does_not_open_is_told_without_the_password() {
     let bare = format!("redis://127.0.0.1:{}", place.redis.port());
     drop(open(place.redis.url(), None).await.unwrap());
     drop(open(bare.clone(), Some("hunter2")).await.unwrap());
+    let asks = open(place.redis.url(), None).await.unwrap().report().await.unwrap();
+    assert!(!asks[0].advice.iter().any(|line| line.contains("password")), "{asks:?}");
     for refused in [open(bare.clone(), None).await, open(bare.clone(), Some("other")).await] {
         assert!(matches!(refused, Err(OpenError::Login { .. })), "{refused:?}");
     }
