@@ -60,7 +60,7 @@ impl Lives {
     }
 
     /// Whether a token of that life may be signed: not before every node knows that it may be out. If not, the
-    /// next [`cover`](Self::cover) makes it so.
+    /// next `cover` makes it so.
     pub fn allows(&self, life: Duration, now: Timestamp) -> bool {
         let known = self.known.load();
         if now >= known.learned_at && life <= known.mark.longest(now) || life <= known.before {
@@ -72,7 +72,7 @@ impl Lives {
         false
     }
 
-    /// Whether a token was refused for its life since the last [`cover`](Self::cover).
+    /// Whether a token was refused for its life since the last `cover`.
     pub fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::Relaxed) > 0
     }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// At most [`MOST`] within any time of length `per`, for each key: text messages per user and per number.
+/// At most `MOST` within any time of length `per`, for each key: text messages per user and per number.
 ///
 /// It remembers when each one was taken, so the bound holds for every stretch of that length, not only
 /// from midnight to midnight. Where several nodes share the store it is one budget for all of them, in the
