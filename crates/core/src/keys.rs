@@ -166,6 +166,28 @@ pub fn plan(keys: &[KeyRecord], schedule: &KeySchedule, now: Timestamp, now_want
     steps
 }
 
+/// The number of the ring key that is made at `now` after those among `keys`.
+///
+/// A ring of which every key has retired was in a backup ([`give_up`]): keys that were made since are lost, and
+/// nobody knows how many. None of them has the number of this minute, nor one above it, since so many are not made.
+pub fn next_ring_id(keys: &[KeyRecord], now: Timestamp) -> KeyId {
+    let in_ring = |key: &KeyRecord| match key.key_use {
+        KeyUse::Ring { id } => Some((id.0, key.retired_at.is_some_and(|at| at <= now))),
+        KeyUse::Signing { .. } => None,
+    };
+    let ring: Vec<(u32, bool)> = keys.iter().filter_map(in_ring).collect();
+    let Some(newest) = ring.iter().map(|(number, _)| *number).max() else { return KeyId(1) };
+    let is_given_up = ring.iter().all(|(_, has_retired)| *has_retired);
+    let minute = u32::try_from(now.secs() / 60).ok().filter(|_| is_given_up).unwrap_or(0);
+    KeyId(newest.saturating_add(1).max(minute))
+}
+
+/// The ring key as it is once a backup with it was put in place: it makes nothing more. `None`: it has retired.
+pub fn give_up(key: &KeyRecord, now: Timestamp) -> Option<KeyRecord> {
+    let is_used = key.retired_at.is_none_or(|at| at > now);
+    is_used.then(|| KeyRecord { retired_at: Some(now), ..key.clone() })
+}
+
 /// The times a key gets when its successor takes over at `handover`.
 pub fn retire(key: &KeyRecord, handover: Timestamp, schedule: &KeySchedule) -> KeyRecord {
     KeyRecord {
@@ -289,6 +311,30 @@ mod tests {
         let left = after(&keys, &withdrawal);
         assert_eq!(withdraw(&left, "a", NOW), Some(Withdrawal::default()));
         assert_eq!(withdraw(&left, "c", NOW), None);
+    }
+
+    #[test]
+    fn after_a_backup_no_number_is_of_a_key_that_is_lost() {
+        let ring = |id, active_from| {
+            let key_use = KeyUse::Ring { id: KeyId(id) };
+            KeyRecord { key_use, ..key("", active_from) }
+        };
+        assert_eq!(next_ring_id(&[], NOW), KeyId(1));
+        let handover = NOW + Duration::from_secs(3000);
+        let keys = [retire(&ring(1, NOW), handover, &SCHEDULE), ring(2, handover)];
+        for at in [NOW, handover, handover + SCHEDULE.rotate_every] {
+            assert_eq!(next_ring_id(&keys, at), KeyId(3));
+        }
+        let restored = keys.clone().map(|key| give_up(&key, NOW).unwrap());
+        assert_eq!(restored.each_ref().map(|key| key.state(NOW)), [KeyState::Retired; 2]);
+        assert!(restored.iter().all(|key| give_up(key, NOW).is_none()));
+        let KeyId(first) = next_ring_id(&restored, NOW);
+        // The same backup again, a little later, after many keys.
+        let lost = first + 5;
+        let KeyId(second) = next_ring_id(&restored, NOW + Duration::from_secs(10 * 60));
+        assert!(first > 1000 && second > lost, "{first}, {second}");
+        let high = [give_up(&ring(u32::MAX - 1, NOW), NOW).unwrap()];
+        assert_eq!(next_ring_id(&high, NOW), KeyId(u32::MAX), "numbers only grow");
     }
 
     #[test]

@@ -5,10 +5,10 @@
 use crate::master::MasterKey;
 use crate::random::Random;
 use arc_swap::ArcSwap;
+use reseal_core::Timestamp;
 use reseal_core::credential::{KeyRing, RingKey};
 use reseal_core::event::{Event, EventKind, withdrawal_until};
 use reseal_core::keys::{self, KeyRecord, KeySchedule, KeyState, KeyStep, KeyUse};
-use reseal_core::{KeyId, Timestamp};
 use reseal_jose::{Algorithm, Jwk, JwkSet, SigningKey, VerifyingKey};
 use reseal_store::{Commit, CommitError, Conflict, Store, StoreError, Write};
 use std::collections::HashMap;
@@ -307,7 +307,10 @@ async fn read(store: &dyn Store, master: &MasterKey, now: Timestamp) -> Result<K
     // The very first key was made at the time of another node, of which ours may be a moment short.
     let first =
         || ring_records.iter().filter(|k| k.state(now) == KeyState::Next).min_by_key(|k| k.active_from);
-    let current = match keys::active_key(&ring_records, now).or_else(first).map(|k| &k.key_use) {
+    // All have retired when a backup was put in place: the next start makes one, and until then only commands look.
+    let newest = || ring_records.iter().max_by_key(|k| (k.active_from, k.created_at));
+    let active = keys::active_key(&ring_records, now);
+    let current = match active.or_else(first).or_else(newest).map(|k| &k.key_use) {
         Some(KeyUse::Ring { id }) => *id,
         _ => return Err(KeysError::Damaged("no ring key is active".to_owned())),
     };
@@ -376,7 +379,7 @@ fn rotation(
         records.iter().filter(|k| matches!(k.key_use, KeyUse::Ring { .. })).cloned().collect();
     for step in keys::plan(&of, schedule, now, wanted) {
         let KeyStep::Create { active_from } = step else { continue };
-        writes.extend(handover(&of, new_ring_key(&of, random), (master, schedule), (now, active_from))?);
+        writes.extend(handover(&of, new_ring_key(&of, random, now), (master, schedule), (now, active_from))?);
     }
     Ok(writes)
 }
@@ -389,14 +392,8 @@ fn new_signing_key(algorithm: Algorithm, random: &Random) -> Result<(KeyUse, Zer
     Ok((key_use, secret))
 }
 
-/// A new ring key, with a number that none of these has.
-fn new_ring_key(records: &[KeyRecord], random: &Random) -> (KeyUse, Zeroizing<Vec<u8>>) {
-    let number = |k: &KeyRecord| match k.key_use {
-        KeyUse::Ring { id } => Some(id.0),
-        KeyUse::Signing { .. } => None,
-    };
-    let id = records.iter().filter_map(number).max().map_or(1, |n| n + 1);
-    (KeyUse::Ring { id: KeyId(id) }, Zeroizing::new(random.bytes::<32>().to_vec()))
+fn new_ring_key(records: &[KeyRecord], random: &Random, now: Timestamp) -> (KeyUse, Zeroizing<Vec<u8>>) {
+    (KeyUse::Ring { id: keys::next_ring_id(records, now) }, Zeroizing::new(random.bytes::<32>().to_vec()))
 }
 
 /// Throws all keys away and makes new ones under `master`, because the key that they lie under is lost. No
@@ -409,7 +406,7 @@ pub async fn reset(
 ) -> Result<(), KeysError> {
     let reset = |records: &[KeyRecord]| {
         let mut writes: Vec<Write> = records.iter().map(|k| Write::DeleteKey(k.key_use.clone())).collect();
-        for key in [new_signing_key(Algorithm::Es256, random)?, new_ring_key(records, random)] {
+        for key in [new_signing_key(Algorithm::Es256, random)?, new_ring_key(records, random, now)] {
             writes.extend(handover(&[], key, (master, schedule), (now, now))?);
         }
         writes.push(Write::PutMeta(FINGERPRINT.to_owned(), master.fingerprint().to_vec()));

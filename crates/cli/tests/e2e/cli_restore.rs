@@ -1,6 +1,6 @@
 //! `reseal restore`: a backup comes back, and nothing that ended since lives again.
 
-use crate::support::{Folder, Ran, Server, reseal};
+use crate::support::{Folder, Ran, Server, eventually, reseal};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -70,6 +70,51 @@ fn everybody_signs_in_again_and_what_was_there_is_kept() {
     let data = folder.path().join("data");
     in_data(&data, &format!("restore {} --yes", aside.display())).ok();
     in_data(&data, "users show late").ok();
+}
+
+/// The number of the key that its refresh token was made with.
+fn ring_key(login: &Value) -> u32 {
+    use base64::Engine as _;
+    let text = login["refresh_token"].as_str().unwrap().strip_prefix("rsl_rt_").unwrap();
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).unwrap();
+    u32::from_be_bytes(bytes[1..5].try_into().unwrap())
+}
+
+/// Refresh tokens and cookies are made with keys that change, too. Of one that is lost with all that came after the
+/// backup, nobody could ever say whether a token is good: its holder must not be told to come again.
+#[test]
+fn what_was_made_with_keys_since_the_backup_is_refused() {
+    let server = Server::start_dev();
+    server.run("backup copy.db").ok();
+    let copy = server.data().with_file_name("copy.db");
+    for _ in 0..2 {
+        server.run("keys rotate").ok();
+        server.advance(2 * 3600);
+    }
+    let mut refresh = Value::Null;
+    assert!(eventually(|| {
+        refresh = server.login("refresh");
+        ring_key(&refresh) == 3
+    }));
+    let user = &server.dev["user"];
+    let (name, password) = (user["username"].as_str().unwrap(), user["password"].as_str().unwrap());
+    let cookie = server.login_as("cookie", name, password);
+    let cookie = cookie.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let (_, folder) = server.stop();
+    let data = folder.path().join("data");
+    in_data(&data, &format!("restore {} --yes", copy.display())).ok();
+    in_data(&data, "doctor --quick").ok();
+
+    let server = Server::start_dev_in(folder);
+    let form = [
+        ("grant_type", "refresh_token"),
+        ("client_id", server.client("refresh")),
+        ("refresh_token", refresh["refresh_token"].as_str().unwrap()),
+    ];
+    assert_eq!(server.form("/oauth/token", &form)["error"], "invalid_grant");
+    let shown = server.get("/v1/session").header("cookie", cookie).send().unwrap();
+    assert_eq!(shown.status().as_u16(), 401);
+    assert_eq!(server.session_status(&server.login("refresh")), 200);
 }
 
 #[test]

@@ -73,11 +73,11 @@ impl KeyRing {
         self.keys.contains_key(&id)
     }
 
-    /// Whether the key of that number is gone for good: keys are numbered as they are made, and this number
-    /// is below all that are left. Whatever was made with it has died or was given up, so its holder must
-    /// not be told to come again.
+    /// Whether the key of that number is gone for good: keys are numbered as they are made, and one with a
+    /// higher number is here. Whatever was made with it has died or was given up, so its holder must not be
+    /// told to come again.
     pub fn has_forgotten(&self, id: KeyId) -> bool {
-        self.keys.first_key_value().is_some_and(|(oldest, _)| id < *oldest)
+        !self.contains(id) && self.keys.last_key_value().is_some_and(|(newest, _)| id < *newest)
     }
 
     /// Checks the tag of a refresh token.

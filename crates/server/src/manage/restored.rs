@@ -5,7 +5,7 @@ use super::sessions::end_all_sessions;
 use super::{ATTEMPTS, Manage, ManageError};
 use reseal_core::UserId;
 use reseal_core::event::{Event, EventKind, withdrawal_until};
-use reseal_core::keys::{KeyRecord, KeyUse};
+use reseal_core::keys::{KeyRecord, KeyUse, give_up};
 use reseal_store::{Commit, CommitError, Conflict, FEED_EPOCH, Store, StoreError, Write};
 
 /// The name of the value that stands, and is not empty, from the first to the last step: no authority starts
@@ -38,6 +38,8 @@ pub async fn is_unfinished(store: &dyn Store) -> Result<bool, StoreError> {
 /// - All sessions end (`revoked`), unless they are to be kept, and all signing keys are withdrawn: of sessions and
 ///   users that came after the backup nobody knows here, only the signature of their tokens tells. The next start
 ///   of an authority makes new keys.
+/// - The keys that refresh tokens and cookies are made with retire, and the next start makes one with a number that no
+///   key since the backup has: what was made with those that are lost is refused, and its holder not told to come again.
 /// - Every user's revision rises past any that may have been issued ([`reseal_core::user::RESTORED_REVISIONS`]), so that
 ///   whoever orders tokens by it takes the new ones; with sessions that are kept, the log tells it to verifiers.
 /// - Their `auth_epoch` rises, which voids every challenge.
@@ -50,6 +52,7 @@ pub async fn after_restore<'a>(
     let mut done = Restored::default();
     let begun = Write::PutMeta(UNFINISHED.to_owned(), b"1".to_vec());
     at().store.commit(Commit::of([begun])).await?;
+    at().give_up_ring().await?;
     if !keep_sessions {
         done.keys_withdrawn = at().withdraw_signing_keys().await?;
         done.sessions_ended =
@@ -105,6 +108,15 @@ impl Manage<'_> {
             }
         }
         Err(ManageError::Contended)
+    }
+
+    /// Retires every key of the ring: what they made is still verified.
+    async fn give_up_ring(&self) -> Result<(), ManageError> {
+        let is_of_ring = |key: &&KeyRecord| matches!(key.key_use, KeyUse::Ring { .. });
+        let keys = self.store.keys().await?;
+        let retired = keys.iter().filter(is_of_ring).filter_map(|key| give_up(key, self.now));
+        let writes: Vec<Write> = retired.map(|key| Write::PutKey(Box::new(key))).collect();
+        if writes.is_empty() { Ok(()) } else { Ok(self.store.commit(Commit::of(writes)).await?) }
     }
 
     /// Withdraws every signing key and tells the log, without making others; how many there were.
