@@ -80,7 +80,7 @@ pub(super) fn read(options: &PostgresOptions) -> Result<Address, OpenError> {
     if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
         return Err(refused("the address names no host"));
     }
-    if config.get_hosts().len() > MAX_HOSTS {
+    if config.get_hosts().len().max(config.get_hostaddrs().len()) > MAX_HOSTS {
         return Err(refused("the address names more than 16 hosts"));
     }
     let encryption = encryption(mode, root_cert.is_some(), &config)?;
@@ -197,6 +197,10 @@ fn one_by_one(config: &Config) -> Result<Vec<Config>, OpenError> {
         }
         if let Some(address) = addresses.get(i) {
             one.hostaddr(*address);
+            if hosts.is_empty() {
+                // What its certificate must be for.
+                one.host(address.to_string());
+            }
         }
         if let Some(port) = ports.get(i).or(ports.first()) {
             one.port(*port);

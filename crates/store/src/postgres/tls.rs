@@ -171,16 +171,17 @@ impl MakeTlsConnect<Socket> for Tls {
     type Error = io::Error;
 
     fn make_tls_connect(&mut self, host: &str) -> io::Result<Handshake> {
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "no name for a certificate"))?;
-        Ok(Handshake { config: Arc::clone(&self.0), name })
+        // Asked for every connection, also for one over a socket of this machine, which is never encrypted and
+        // has no name: that is told when it is needed.
+        Ok(Handshake { config: Arc::clone(&self.0), name: ServerName::try_from(host.to_owned()).ok() })
     }
 }
 
-/// A handshake about to be done.
+/// A handshake that may be to be done.
 pub(super) struct Handshake {
     config: Arc<ClientConfig>,
-    name: ServerName<'static>,
+    /// What the certificate is to be for.
+    name: Option<ServerName<'static>>,
 }
 
 impl TlsConnect<Socket> for Handshake {
@@ -190,7 +191,13 @@ impl TlsConnect<Socket> for Handshake {
 
     fn connect(self, socket: Socket) -> Self::Future {
         Box::pin(async move {
-            let stream = TlsConnector::from(self.config).connect(self.name, socket).await?;
+            let name = self.name.ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "the host has no name that a certificate could have",
+                )
+            })?;
+            let stream = TlsConnector::from(self.config).connect(name, socket).await?;
             Ok(Stream(Box::new(stream)))
         })
     }

@@ -89,6 +89,11 @@ async fn each_mode_demands_what_libpq_demands() {
     let without = open(&url, &mode("verify-full", "/nowhere/ca.pem")).await;
     assert!(is_refused(&without), "{without:?}");
 
+    // A number alone is a name, too.
+    let by_number = url.replacen(&format!("127.0.0.1:{}", right.port()), "", 1);
+    let place = format!("hostaddr=127.0.0.1&port={}&{}", right.port(), mode("verify-full", &ours));
+    assert_eq!(open(&by_number, &place).await.unwrap(), Some(true));
+
     // A certificate of ours for the user.
     let (cert, key) = ca.sign("certified", "client.example");
     let (cert, key) = (file("client.crt", &cert), file("client.key", &key));

@@ -4,6 +4,9 @@ use super::*;
 use crate::conformance::{NOW, at_once, with_session};
 use reseal_test_servers::PgOptions;
 
+/// Longest wait, on a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 async fn refused(options: PostgresOptions) -> OpenError {
     PostgresStore::open(options).await.expect_err("it must not open")
 }
@@ -37,6 +40,30 @@ async fn tables_lie_in_the_schema_that_the_address_names() {
     with_session(&store, 1).await;
     assert_eq!(engine.sql("SELECT count(*) FROM other.sessions"), "1");
     assert_eq!(engine.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
+}
+
+#[tokio::test]
+async fn a_server_is_reached_by_its_socket_and_by_its_number_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    // The server runs as somebody else.
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let place = folder.path().to_str().unwrap();
+    let postgres = Postgres::start(PgOptions {
+        fsync: false,
+        settings: vec![setting("unix_socket_directories", place)],
+        files: vec![setting("pg_hba.conf", "local all all trust\nhost all all 127.0.0.1/32 trust\n")],
+        ..PgOptions::default()
+    });
+    let (database, port) = (postgres.database(), postgres.port());
+    let name = database.name();
+    let by_socket = format!("postgres://reseal@{}:{port}/{name}", place.replace('/', "%2F"));
+    let by_number = format!("postgres://reseal@/{name}?hostaddr=127.0.0.1&port={port}");
+    for url in [by_socket, by_number] {
+        let options = PostgresOptions { timeout: PATIENCE, ..PostgresOptions::new(url.parse().unwrap()) };
+        PostgresStore::open(options).await.expect(&url).check().await.unwrap();
+    }
 }
 
 #[tokio::test]
