@@ -31,17 +31,18 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|e| fail(e.to_string()))?;
+        let lenient = |authorities| Arc::new(Lenient { provider: Arc::clone(&provider), authorities });
         let builder = match address.encryption {
             Encryption::Disable | Encryption::Prefer | Encryption::Require => {
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(NotProved(provider)))
+                builder.dangerous().with_custom_certificate_verifier(lenient(None))
             }
             Encryption::VerifyFull => builder.with_root_certificates(roots(address)?),
             Encryption::VerifyCa => {
+                let roots = Arc::new(roots(address)?);
                 let verifier =
-                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots(address)?), provider)
-                        .build()
-                        .map_err(|e| fail(e.to_string()))?;
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName(verifier)))
+                    WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+                let verifier = verifier.map_err(|e| fail(e.to_string()))?;
+                builder.dangerous().with_custom_certificate_verifier(lenient(Some(verifier)))
             }
         };
         let config = match &address.client_cert {
@@ -81,50 +82,16 @@ fn pem_error(path: &Path, error: &rustls::pki_types::pem::Error) -> String {
     format!("{}: {error}", path.display())
 }
 
-/// `require` and `prefer`: encrypted, to whomever it may be.
+/// Modes that demand less than a certificate of a trusted authority for this host.
 #[derive(Debug)]
-struct NotProved(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for NotProved {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+struct Lenient {
+    provider: Arc<CryptoProvider>,
+    /// `verify-ca`: a certificate of a trusted authority, for whatever host. `require` and `prefer` have none:
+    /// encrypted, to whomever it may be.
+    authorities: Option<Arc<WebPkiServerVerifier>>,
 }
 
-/// `verify-ca`: a certificate of a trusted authority, for whatever host.
-#[derive(Debug)]
-struct AnyName(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
         cert: &CertificateDer<'_>,
@@ -133,8 +100,9 @@ impl ServerCertVerifier for AnyName {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        let Some(authorities) = &self.authorities else { return Ok(ServerCertVerified::assertion()) };
         // The name is looked at last, so all else was right.
-        match self.0.verify_server_cert(cert, chain, name, ocsp, now) {
+        match authorities.verify_server_cert(cert, chain, name, ocsp, now) {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -148,7 +116,7 @@ impl ServerCertVerifier for AnyName {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, signed)
+        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -157,11 +125,11 @@ impl ServerCertVerifier for AnyName {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, signed)
+        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
