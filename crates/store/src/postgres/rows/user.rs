@@ -131,6 +131,10 @@ pub(in crate::postgres) async fn with_secrets_by_username(
     client: &Client,
     username: String,
 ) -> Result<Option<(User, UserSecrets)>> {
+    // What somebody types in comes here as it is, and the server takes no text with a NUL in it.
+    if username.contains('\0') {
+        return Ok(None);
+    }
     let sql = select!(secrets "WHERE u.username_key = $1");
     client.query_opt(sql, &[&username_key(&username)]).await?.as_ref().map(read_with_secrets).transpose()
 }
