@@ -117,6 +117,14 @@ impl Fail {
             other => other,
         }
     }
+
+    /// The error of what follows a statement that committed by itself, and without which its answer says nothing.
+    pub(super) fn after_commit(self) -> Self {
+        match self {
+            Self::Lost(why) => Self::Lost(why),
+            other => Self::Lost(format!("what was written is not known: {}", other.store_error())),
+        }
+    }
 }
 
 impl From<Error> for Fail {

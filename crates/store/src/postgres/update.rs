@@ -48,8 +48,8 @@ struct Read {
     snapshot: Snapshot,
 }
 
-/// The rows for some items, or why there are none.
-type Rows = Result<HashMap<SessionId, Read>>;
+/// The rows for some items, or why there are none; each is there, or cannot be read.
+type Rows = Result<HashMap<SessionId, Result<Read>>>;
 
 impl Inner {
     /// Does these items, of one session each. Some may have to be done again, after a pause if the database is
@@ -115,11 +115,10 @@ impl Inner {
         if foreseen.is_empty() {
             return Ok(HashMap::new());
         }
-        let found = advance::advance(client, &self.known, foreseen).await?;
-        let read = |f: advance::Found| {
-            (f.snapshot.session.id, Read { written: f.written, numbers: f.numbers, snapshot: f.snapshot })
-        };
-        Ok(found.into_iter().map(read).collect())
+        let rows = advance::write(client, foreseen).await?;
+        let found = advance::read(client, &self.known, &rows).await.map_err(Fail::after_commit)?;
+        let read = |f: advance::Found| Read { written: f.written, numbers: f.numbers, snapshot: f.snapshot };
+        Ok(found.into_iter().map(|(id, found)| (id, found.map(read))).collect())
     }
 
     async fn plain_rows(&self, client: &Client, ids: &[Uuid]) -> Rows {
@@ -129,9 +128,9 @@ impl Inner {
         let found = session::snapshots(client, &self.known, ids).await?;
         let read = |(numbers, snapshot): (Numbers, Snapshot)| {
             self.known.learn_of(numbers, &snapshot.session);
-            (snapshot.session.id, Read { written: false, numbers, snapshot })
+            Read { written: false, numbers, snapshot }
         };
-        Ok(found.into_iter().map(read).collect())
+        Ok(found.into_iter().map(|(id, found)| (id, found.map(read))).collect())
     }
 
     /// Decides on each row; what needs no (more) write is answered.
@@ -145,7 +144,7 @@ impl Inner {
         let mut rows = match rows {
             Ok(rows) => rows,
             Err(fail) => {
-                // A row that cannot be read spoils the batch it is in: by itself it fails alone.
+                // A row at which the statement fails spoils the batch it is in: by itself it fails alone.
                 if items.len() > 1 && fail.may_concern_one() {
                     round.one_by_one(items);
                 } else {
@@ -160,10 +159,10 @@ impl Inner {
                 item.answer(Ok(false));
                 continue;
             };
-            if read.written {
-                self.settle_written(lease, item, read).await;
-            } else if let Some(decided) = decide_unwritten(item, read) {
-                pending.push(decided);
+            match read {
+                Ok(read) if read.written => self.settle_written(lease, item, read).await,
+                Ok(read) => pending.extend(decide_unwritten(item, read)),
+                Err(fail) => item.answer(Err(fail.into_store_error())),
             }
         }
         pending

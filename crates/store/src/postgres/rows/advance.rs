@@ -9,6 +9,7 @@ use crate::postgres::pool::{Client, Param};
 use reseal_core::refresh::Advance;
 use reseal_core::{SessionId, Timestamp};
 use std::time::Duration;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 /// A prediction for one session, with the numbers of its client and its policy.
@@ -70,12 +71,9 @@ const ADVANCE: &str = "WITH p AS (
         o.u_updated_at, o.auth_epoch, o.disabled, o.revision, o.username, o.profile
     FROM old o";
 
-/// Writes ahead what the rows allow; to be sorted by id, each once. Sessions that are not there are left out.
-pub(in crate::postgres) async fn advance(
-    client: &Client,
-    known: &Known,
-    foreseen: &[Foreseen<'_>],
-) -> Result<Vec<Found>> {
+/// Writes ahead what the rows allow; to be sorted by id, each once. What [`read`] makes of the answer: the rows as
+/// they were, without sessions that are not there.
+pub(in crate::postgres) async fn write(client: &Client, foreseen: &[Foreseen<'_>]) -> Result<Vec<Row>> {
     let longs = |f: fn(&Advance) -> i64| foreseen.iter().map(|x| f(x.advance)).collect::<Vec<i64>>();
     let params: [Param<'_>; 12] = [
         &foreseen.iter().map(|f| uuid(*f.id.as_bytes())).collect::<Vec<Uuid>>(),
@@ -91,17 +89,25 @@ pub(in crate::postgres) async fn advance(
         &foreseen.iter().map(|f| f.client).collect::<Vec<i32>>(),
         &foreseen.iter().map(|f| f.policy).collect::<Vec<i32>>(),
     ];
-    let rows = client.query(ADVANCE, &params).await?;
-    let fetched = session::fetch(client, known, &rows, 1).await?;
+    client.query(ADVANCE, &params).await
+}
+
+/// Reads the rows that were written or not, each by itself: what is wrong with one is no other's affair.
+pub(in crate::postgres) async fn read(
+    client: &Client,
+    known: &Known,
+    rows: &[Row],
+) -> Result<Vec<(SessionId, Result<Found>)>> {
+    let fetched = session::fetch(client, known, rows, 1).await?;
     let mut caches = known.parsed();
-    let read = |row| {
+    let mut read = |row| {
         let mut c = Columns::of(row);
         let written = c.take()?;
         let SessionRow { numbers, session } = session::read(&mut c, &mut caches, &fetched)?;
         let user = user::cached(&mut c, &mut caches)?;
         Ok(Found { written, numbers, snapshot: Snapshot { session, user } })
     };
-    rows.iter().map(read).collect()
+    rows.iter().map(|row| Ok((session::id(row, 1)?, read(row)))).collect()
 }
 
 /// Whether the statement's sums stay within their bounds for this prediction.

@@ -47,24 +47,29 @@ macro_rules! select {
     };
 }
 
-/// All these sessions with their users, in one statement, in any order; those whose user was deleted are left
-/// out.
+/// All these sessions with their users, in one statement, in any order, each read by itself: what is wrong with one
+/// is no other's affair. Those whose user was deleted are left out.
 pub(in crate::postgres) async fn snapshots(
     client: &Client,
     known: &Known,
     ids: &[Uuid],
-) -> Result<Vec<(Numbers, Snapshot)>> {
+) -> Result<Vec<(SessionId, Result<(Numbers, Snapshot)>)>> {
     const MANY: &str = select!(with user "WHERE s.id = ANY ($1) AND u.version IS NOT NULL");
     let rows = client.query(MANY, &[&ids]).await?;
     let fetched = fetch(client, known, &rows, 0).await?;
     let mut caches = known.parsed();
-    let read = |row| {
+    let mut read = |row| {
         let mut c = Columns::of(row);
         let found = read(&mut c, &mut caches, &fetched)?;
         let user = super::user::cached(&mut c, &mut caches)?;
         Ok((found.numbers, Snapshot { session: found.session, user }))
     };
-    rows.iter().map(read).collect()
+    rows.iter().map(|row| Ok((id(row, 0)?, read(row)))).collect()
+}
+
+/// The id of the session whose [`session_columns`] come from that column on.
+pub(in crate::postgres) fn id(row: &Row, at: usize) -> Result<SessionId> {
+    Ok(SessionId::from_bytes(row.try_get::<_, Uuid>(at + 4)?.into_bytes()))
 }
 
 /// The texts of these rows that are not parsed yet; the numbers of a row's texts come at that column.

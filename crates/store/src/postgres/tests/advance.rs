@@ -5,9 +5,10 @@ use crate::conformance::{
     UNTIL, at_once, commit, policy, ring, sample, session, start, with_session, with_user,
 };
 use crate::decide_foreseen;
-use crate::postgres::rows::advance::{Foreseen, advance, is_plausible};
+use crate::postgres::rows::advance::{Foreseen, is_plausible, read, write};
 use proptest::prelude::*;
 use reseal_core::credential::RefreshToken;
+use reseal_core::policy::{LostResponse, Policy};
 use reseal_core::refresh::{Advance, OnRollback, Outcome, Presenter, rotate};
 use reseal_core::session::{Change, Ended};
 use reseal_core::{EndReason, KeyId, Timestamp};
@@ -114,10 +115,12 @@ async fn what_is_written_ahead_is_what_the_rule_foresees() {
             })
             .collect();
         let lease = store.inner.pool.lease().await.unwrap();
-        let found = advance(&lease, known, &foreseen).await.unwrap();
+        let rows = write(&lease, &foreseen).await.unwrap();
+        let found = read(&lease, known, &rows).await.unwrap();
         assert_eq!(found.len(), BATCH);
-        for found in found {
-            let id = found.snapshot.session.id;
+        for (id, found) in found {
+            let found = found.unwrap();
+            assert_eq!(id, found.snapshot.session.id);
             let (row, advance) = batch.iter().find(|(row, _)| row.id == id).unwrap();
             assert_eq!((&found.snapshot.session, &*found.snapshot.user), (row, &user), "the row as it was");
             let foretold = advance.apply(row).filter(|_| !is_left_alone(row));
@@ -147,10 +150,11 @@ fn its_owner(session: &Session) -> Presenter<'_> {
 fn presented(
     token: RefreshToken,
     now: Timestamp,
+    policy: Policy,
 ) -> impl FnMut(&Snapshot) -> (Option<Session>, Change) + Send + 'static {
     move |s: &Snapshot| match rotate(
         &s.session,
-        policy(),
+        &policy,
         &token,
         OnRollback::Theft,
         (now, its_owner(&s.session)),
@@ -167,8 +171,18 @@ pub(super) async fn try_refresh(
     token: RefreshToken,
     now: Timestamp,
 ) -> std::result::Result<Option<Session>, StoreError> {
-    let foreseen = Advance::of(&token, &"web".parse().unwrap(), policy(), now);
-    let decided = decide_foreseen(store, (token.session_id, UNTIL), foreseen, presented(token, now));
+    refresh_under(policy(), store, token, now).await
+}
+
+async fn refresh_under(
+    policy: &Policy,
+    store: &PostgresStore,
+    token: RefreshToken,
+    now: Timestamp,
+) -> std::result::Result<Option<Session>, StoreError> {
+    let foreseen = Advance::of(&token, &"web".parse().unwrap(), policy, now);
+    let decide = presented(token, now, policy.clone());
+    let decided = decide_foreseen(store, (token.session_id, UNTIL), foreseen, decide);
     Ok(decided.await?.expect("the session is there"))
 }
 
@@ -225,6 +239,57 @@ async fn a_prediction_that_the_decision_does_not_want_is_taken_back() {
     assert_eq!(row.rotation, session.rotation);
     assert_eq!(store.last_event().await.unwrap(), 1);
     assert_eq!(store.timeline(session.id).await.unwrap().len(), 1);
+}
+
+/// What is written ahead stays written, whatever comes of the row beside it: whoever has the rest decided anew
+/// would take the first use of a token for its second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_row_that_cannot_be_read_ends_no_session_that_was_renewed_beside_it() {
+    const SESSIONS: usize = 12;
+    const UNREADABLE: usize = 6;
+    let strict = Policy { grace: Duration::ZERO, lost_response: LostResponse::GraceOnly, ..policy().clone() };
+    let engine = OnPostgres::create();
+    let patient = engine.open().await;
+    let mut tokens = Vec::new();
+    for i in 0..=SESSIONS {
+        let (_, session) = with_session(&patient, i).await;
+        tokens.push(ring().successor(&session).unwrap());
+    }
+    let id = |i: usize| uuid::Uuid::from_bytes(*tokens[i].session_id.as_bytes());
+    engine.sql(&format!("UPDATE sessions SET scope = 999999 WHERE id = '{}'", id(UNREADABLE)));
+    // One lane, which knows the numbers of client and policy, is kept waiting until all others are in the queue.
+    let store = PostgresStore::open(PostgresOptions { connections: 3, ..engine.options() }).await.unwrap();
+    let store = Arc::new(store);
+    store.session(tokens[0].session_id).await.unwrap().unwrap();
+    let mut holder = patient.inner.pool.lease().await.unwrap();
+    holder.begin().await.unwrap();
+    session::lock(&holder, &[id(SESSIONS)]).await.unwrap();
+    let refresh = |i: usize| {
+        let (store, token, strict) = (Arc::clone(&store), tokens[i], strict.clone());
+        tokio::spawn(async move { refresh_under(&strict, &store, token, crate::conformance::NOW).await })
+    };
+    let until_queued = async |count: usize| {
+        let queued = async {
+            while store.queued() < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), queued).await.unwrap();
+    };
+    let mut answers = vec![refresh(SESSIONS)];
+    until_queued(1).await;
+    answers.extend((0..SESSIONS).map(refresh));
+    until_queued(1 + SESSIONS).await;
+    holder.roll_back().await.unwrap();
+    drop(holder);
+    for (answer, i) in answers.into_iter().zip([SESSIONS].into_iter().chain(0..)) {
+        let answer = answer.await.unwrap();
+        if i == UNREADABLE {
+            assert!(matches!(answer, Err(StoreError::Corrupt(_))), "{answer:?}");
+        } else {
+            assert_eq!(answer.expect("it is told").expect("it is renewed").rotation.used, 1, "{i}");
+        }
+    }
 }
 
 /// Two nodes, one browser with two tabs: whichever node they ask, they hold the same token afterwards.
