@@ -325,7 +325,7 @@ mod tests {
         for at in [NOW, handover, handover + SCHEDULE.rotate_every] {
             assert_eq!(next_ring_id(&keys, at), KeyId(3));
         }
-        let restored = keys.clone().map(|key| give_up(&key, NOW).unwrap());
+        let restored = keys.map(|key| give_up(&key, NOW).unwrap());
         assert_eq!(restored.each_ref().map(|key| key.state(NOW)), [KeyState::Retired; 2]);
         assert!(restored.iter().all(|key| give_up(key, NOW).is_none()));
         let KeyId(first) = next_ring_id(&restored, NOW);
