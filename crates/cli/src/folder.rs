@@ -2,6 +2,8 @@
 
 use crate::output::note;
 use anyhow::{Context as _, ensure};
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
 use reseal_core::keys::KeySchedule;
 use reseal_core::policy::Policies;
 use reseal_core::{Client, Timestamp, User, UserId, event};
@@ -14,6 +16,7 @@ use reseal_server::password::{Hasher, Password, PasswordPolicy};
 use reseal_server::random::Random;
 use reseal_server::{dev, start};
 use reseal_store::{Access, AnyStore, OpenError, Store as _, StoreUrl};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,8 +31,34 @@ pub(crate) struct FolderArgs {
     pub(crate) data: Option<PathBuf>,
     /// Address of the store (postgres://USER@HOST/DATABASE, sqlite:DIR); beats `store.url`. Give one with a
     /// password in the environment only: others can see a command line
-    #[arg(long, value_name = "URL", env = "RESEAL_STORE_URL", hide_env_values = true)]
+    #[arg(long, value_name = "URL", value_parser = StoreUrlParser, env = "RESEAL_STORE_URL", hide_env_values = true)]
     pub(crate) store: Option<StoreUrl>,
+}
+
+/// Reads the address of a store from the command line or the environment. What cannot be read is not quoted, as clap
+/// would: it may hold a password.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoreUrlParser;
+
+impl TypedValueParser for StoreUrlParser {
+    type Value = StoreUrl;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<StoreUrl, clap::Error> {
+        let why = match value.to_str().map(str::parse::<StoreUrl>) {
+            Some(Ok(url)) => return Ok(url),
+            Some(Err(error)) => error.to_string(),
+            None => "it is not UTF-8".to_owned(),
+        };
+        let name = arg.map(ToString::to_string).unwrap_or_default();
+        let or_variable = arg.and_then(clap::Arg::get_env).map(|name| format!(" (or {})", name.display()));
+        let told = format!("invalid value for '{name}'{}: {why}\n", or_variable.unwrap_or_default());
+        Err(clap::Error::raw(ErrorKind::ValueValidation, told).with_cmd(command))
+    }
 }
 
 /// The file that is read when none is named.

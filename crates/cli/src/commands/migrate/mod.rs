@@ -4,6 +4,7 @@ mod ends;
 mod progress;
 
 use crate::exit::misused;
+use crate::folder::StoreUrlParser;
 use crate::input::confirm;
 use crate::output::{Out, note};
 use crate::words;
@@ -44,10 +45,10 @@ Examples:
 )]
 pub(crate) struct MigrateArgs {
     /// Where everything is (sqlite:DIR, postgres://USER@HOST/DATABASE); without it the configuration's store
-    #[arg(long, value_name = "URL", env = "RESEAL_MIGRATE_FROM", hide_env_values = true)]
+    #[arg(long, value_name = "URL", value_parser = StoreUrlParser, env = "RESEAL_MIGRATE_FROM", hide_env_values = true)]
     from: Option<StoreUrl>,
     /// Where everything goes; must be empty, or what an earlier run left
-    #[arg(long, value_name = "URL", env = "RESEAL_MIGRATE_TO", hide_env_values = true)]
+    #[arg(long, value_name = "URL", value_parser = StoreUrlParser, env = "RESEAL_MIGRATE_TO", hide_env_values = true)]
     to: Option<StoreUrl>,
     /// Configuration file; without it reseal.toml in the working folder, if there is one
     #[arg(long, value_name = "FILE", env = "RESEAL_CONFIG")]
@@ -56,7 +57,7 @@ pub(crate) struct MigrateArgs {
     #[arg(long, value_name = "DIR", env = "RESEAL_DATA")]
     data: Option<PathBuf>,
     /// Address of the store that is in use, as for other commands; beats `store.url`
-    #[arg(long, value_name = "URL", env = "RESEAL_STORE_URL", hide_env_values = true)]
+    #[arg(long, value_name = "URL", value_parser = StoreUrlParser, env = "RESEAL_STORE_URL", hide_env_values = true)]
     store: Option<StoreUrl>,
     /// Records in one transaction
     #[arg(long, value_name = "N", default_value = "2000", value_parser = RangedU64ValueParser::<usize>::new().range(1..=20_000))]

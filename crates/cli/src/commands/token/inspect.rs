@@ -2,7 +2,7 @@
 
 use super::claims::{self, Claims, Expected};
 use super::{credential, key_file};
-use crate::folder::{Folder, FolderArgs};
+use crate::folder::{Folder, FolderArgs, StoreUrlParser};
 use crate::input;
 use crate::output::{Out, shown};
 use crate::words;
@@ -46,7 +46,7 @@ pub(crate) struct InspectArgs {
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Address of the store of the authority to check with (a password belongs in `store.password_file`)
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = StoreUrlParser)]
     store: Option<StoreUrl>,
     /// Decide as of this Unix second instead of now
     #[arg(long, value_name = "SECOND", allow_negative_numbers = true)]
