@@ -1,5 +1,6 @@
 //! What the engine keeps parsed and numbered, shared by all connections. Only what was read as committed gets
-//! in, so nothing has to be taken back.
+//! in, so nothing has to be taken back, unless another server takes over that lacks the newest commits of the one
+//! before ([`Known::forget_numbers`]).
 
 use super::fail::{Fail, Result};
 use super::pool::Client;
@@ -8,6 +9,7 @@ use crate::cache::{Cache, Caches};
 use reseal_core::Session;
 use std::collections::HashMap;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of parsed values.
@@ -20,6 +22,8 @@ pub(super) struct Known {
     parsed: Mutex<Caches>,
     numbers: Mutex<HashMap<Box<str>, Held>>,
     agents: Mutex<HashMap<Box<str>, Held>>,
+    /// How often numbers were forgotten: a number means something within one such time only.
+    times: AtomicU32,
 }
 
 /// The number of a text, and until which day it surely stays.
@@ -39,7 +43,17 @@ pub(super) struct Numbers {
 }
 
 /// Texts that were not in the caches.
-pub(super) type Fetched = HashMap<i32, Box<str>>;
+pub(super) struct Fetched {
+    texts: HashMap<i32, Box<str>>,
+    time: u32,
+}
+
+impl Fetched {
+    /// The key of a number in the caches.
+    fn key(&self, n: i32) -> i64 {
+        i64::from(self.time) << 32 | i64::from(n.cast_unsigned())
+    }
+}
 
 impl Known {
     pub(super) fn new() -> Self {
@@ -47,6 +61,16 @@ impl Known {
             parsed: Mutex::new(Caches::new(CACHE_BYTES)),
             numbers: Mutex::default(),
             agents: Mutex::default(),
+            times: AtomicU32::new(0),
+        }
+    }
+
+    /// From now on no number is known: whoever answers may be another server, which has not all of them and may
+    /// give what it has not to other texts.
+    pub(super) fn forget_numbers(&self) {
+        self.times.fetch_add(1, Ordering::SeqCst);
+        for map in [&self.numbers, &self.agents] {
+            map.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
     }
 
@@ -57,32 +81,34 @@ impl Known {
 
     /// Gets the texts of these numbers that are not parsed yet.
     pub(super) async fn fetch(&self, client: &Client, numbers: &[Numbers]) -> Result<Fetched> {
+        let time = self.times.load(Ordering::SeqCst);
+        let mut fetched = Fetched { texts: HashMap::new(), time };
         let mut missing = Vec::new();
         {
             let mut parsed = self.parsed();
             for n in numbers {
-                if parsed.clients.find(n.client.into()).is_none() {
+                if parsed.clients.find(fetched.key(n.client)).is_none() {
                     missing.push(n.client);
                 }
-                if parsed.policies.find(n.policy.into()).is_none() {
+                if parsed.policies.find(fetched.key(n.policy)).is_none() {
                     missing.push(n.policy);
                 }
-                if parsed.scopes.find(n.scope.into()).is_none() {
+                if parsed.scopes.find(fetched.key(n.scope)).is_none() {
                     missing.push(n.scope);
                 }
                 if let Some(agent) = n.user_agent
-                    && parsed.user_agents.find(agent.into()).is_none()
+                    && parsed.user_agents.find(fetched.key(agent)).is_none()
                 {
                     missing.push(agent);
                 }
             }
         }
-        if missing.is_empty() {
-            return Ok(Fetched::new());
+        if !missing.is_empty() {
+            missing.sort_unstable();
+            missing.dedup();
+            fetched.texts = text::by_numbers(client, &missing).await?;
         }
-        missing.sort_unstable();
-        missing.dedup();
-        text::by_numbers(client, &missing).await
+        Ok(fetched)
     }
 
     /// The number of a text that is no user agent, if it is known here.
@@ -118,8 +144,12 @@ impl Known {
         {
             return Ok(held.n);
         }
+        let time = self.times.load(Ordering::SeqCst);
         let held = text::hold(client, text, (agent, until)).await?;
         let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.times.load(Ordering::SeqCst) != time {
+            return Ok(held.n);
+        }
         if map.len() >= NUMBERS {
             map.clear();
         }
@@ -142,23 +172,23 @@ impl Known {
 
 /// The parsed value of a text, from the cache or from what was fetched.
 pub(super) fn parsed<T: FromStr + Clone>(cache: &mut Cache<i64, T>, n: i32, fetched: &Fetched) -> Result<T> {
-    if let Some(value) = cache.find(n.into()) {
+    if let Some(value) = cache.find(fetched.key(n)) {
         return Ok(value);
     }
-    let text = fetched.get(&n).ok_or_else(|| Fail::corrupt(format!("text {n} is missing")))?;
+    let text = fetched.texts.get(&n).ok_or_else(|| Fail::corrupt(format!("text {n} is missing")))?;
     let value: T = text.parse().map_err(|_| Fail::corrupt(format!("text {n} does not parse")))?;
-    cache.insert(n.into(), value.clone(), weight(text));
+    cache.insert(fetched.key(n), value.clone(), weight(text));
     Ok(value)
 }
 
 /// The user agent of that number; one that was forgotten is none.
 pub(super) fn user_agent(cache: &mut Cache<i64, Arc<str>>, n: i32, fetched: &Fetched) -> Option<Arc<str>> {
-    if let Some(value) = cache.find(n.into()) {
+    if let Some(value) = cache.find(fetched.key(n)) {
         return Some(value);
     }
-    let text = fetched.get(&n)?;
+    let text = fetched.texts.get(&n)?;
     let value: Arc<str> = (&**text).into();
-    cache.insert(n.into(), Arc::clone(&value), weight(text));
+    cache.insert(fetched.key(n), Arc::clone(&value), weight(text));
     Some(value)
 }
 

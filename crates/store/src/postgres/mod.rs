@@ -100,7 +100,7 @@ pub struct PostgresStore {
 
 struct Inner {
     pool: Pool,
-    known: Known,
+    known: Arc<Known>,
     access: Access,
     /// Hosts and database, for messages.
     shown: String,
@@ -141,7 +141,7 @@ impl PostgresStore {
         let queue = options.queue.clamp(1, Semaphore::MAX_PERMITS);
         let inner = Arc::new(Inner {
             pool: opened.pool,
-            known: Known::new(),
+            known: opened.known,
             access: options.access,
             shown: opened.shown,
             updates: Lanes::new(queue, connections.div_ceil(4)),

@@ -3,9 +3,11 @@
 use super::PostgresOptions;
 use super::address::{self, Address};
 use super::fail::Fail;
+use super::known::Known;
 use super::pool::{Client, ConnectError, Manager, Pool};
 use super::schema::{self, Found};
 use crate::{Access, OpenError};
+use std::sync::Arc;
 use tokio_postgres::error::SqlState;
 
 /// The oldest server that will do, and what it calls itself.
@@ -14,17 +16,19 @@ const OLDEST: (u32, &str) = (130_000, "13");
 /// A database that is open.
 pub(super) struct Opened {
     pub(super) pool: Pool,
+    pub(super) known: Arc<Known>,
     pub(super) shown: String,
 }
 
 pub(super) async fn open(options: &PostgresOptions) -> Result<Opened, OpenError> {
     let address = address::read(options)?;
-    let manager = Manager::new(&address, options.timeout)?;
+    let known = Arc::new(Known::new());
+    let manager = Manager::new(&address, options.timeout, Arc::clone(&known))?;
     let client = manager.connect().await.map_err(|error| connect_error(&address, &error))?;
     prepare(&client, &address, options).await?;
     drop(client);
     let pool = Pool::new(manager, options.connections, options.timeout);
-    Ok(Opened { pool, shown: address.shown })
+    Ok(Opened { pool, known, shown: address.shown })
 }
 
 async fn prepare(client: &Client, address: &Address, options: &PostgresOptions) -> Result<(), OpenError> {

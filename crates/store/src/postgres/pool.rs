@@ -3,13 +3,14 @@
 
 use super::address::{Address, Encryption};
 use super::fail::{Fail, RETRY_AFTER, Result};
+use super::known::Known;
 use super::tls::Tls;
 use crate::StoreError;
 use deadpool::managed::{self, Metrics, Object, PoolError, RecycleError, RecycleResult, TimeoutType};
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_postgres::tls::NoTls;
@@ -26,7 +27,7 @@ pub(super) struct Client {
     /// By the place of the text, which is in the program.
     prepared: Mutex<HashMap<(usize, usize), Statement>>,
     #[cfg(test)]
-    sent: std::sync::Arc<AtomicUsize>,
+    sent: Arc<AtomicUsize>,
 }
 
 impl Client {
@@ -112,20 +113,27 @@ pub(super) struct Manager {
     timeout: Duration,
     /// The host that let us in last.
     last: AtomicUsize,
+    /// What rests on the server being the one it was.
+    known: Arc<Known>,
     #[cfg(test)]
-    sent: std::sync::Arc<AtomicUsize>,
+    sent: Arc<AtomicUsize>,
 }
 
 impl Manager {
-    pub(super) fn new(address: &Address, timeout: Duration) -> std::result::Result<Self, crate::OpenError> {
+    pub(super) fn new(
+        address: &Address,
+        timeout: Duration,
+        known: Arc<Known>,
+    ) -> std::result::Result<Self, crate::OpenError> {
         Ok(Self {
             hosts: address.hosts.clone(),
             tls: (address.encryption != Encryption::Disable).then(|| Tls::new(address)).transpose()?,
             connect_timeout: address.connect_timeout,
             timeout,
             last: AtomicUsize::new(0),
+            known,
             #[cfg(test)]
-            sent: std::sync::Arc::default(),
+            sent: Arc::default(),
         })
     }
 
@@ -166,7 +174,7 @@ impl Manager {
             task,
             prepared: Mutex::default(),
             #[cfg(test)]
-            sent: std::sync::Arc::clone(&self.sent),
+            sent: Arc::clone(&self.sent),
         };
         self.prepare_session(&client).await?;
         Ok(client)
@@ -214,7 +222,10 @@ impl managed::Manager for Manager {
     type Error = ConnectError;
 
     async fn create(&self) -> std::result::Result<Client, ConnectError> {
-        self.connect().await
+        let client = self.connect().await?;
+        // The others broke, perhaps, because another server has taken over.
+        self.known.forget_numbers();
+        Ok(client)
     }
 
     async fn recycle(&self, client: &mut Client, _: &Metrics) -> RecycleResult<ConnectError> {

@@ -2,8 +2,9 @@
 
 use super::{Columns, sql_limit};
 use crate::postgres::fail::{Fail, Result};
-use crate::postgres::known::{Fetched, Held};
+use crate::postgres::known::Held;
 use crate::postgres::pool::Client;
+use std::collections::HashMap;
 
 /// How much longer than asked for a text is held, so that it need not be held anew at every login.
 const AHEAD_DAYS: i32 = 30;
@@ -32,7 +33,10 @@ pub(in crate::postgres) async fn hold(
     row.as_ref().map(read).ok_or_else(|| Fail::corrupt("a text got no number"))?
 }
 
-pub(in crate::postgres) async fn by_numbers(client: &Client, numbers: &[i32]) -> Result<Fetched> {
+pub(in crate::postgres) async fn by_numbers(
+    client: &Client,
+    numbers: &[i32],
+) -> Result<HashMap<i32, Box<str>>> {
     let rows = client.query("SELECT n, text FROM texts WHERE n = ANY ($1)", &[&numbers]).await?;
     let read = |row| {
         let mut c = Columns::of(row);

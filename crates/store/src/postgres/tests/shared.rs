@@ -1,7 +1,7 @@
 //! What nodes share beside the rows: cells, the clock, the order of events.
 
 use super::*;
-use crate::conformance::{UNTIL, at_once, commit};
+use crate::conformance::{UNTIL, at_once, commit, session, start, with_user};
 use crate::{CellKey, CellUpdate, Write};
 use reseal_core::event::{Event, EventKind};
 
@@ -114,5 +114,40 @@ async fn a_reader_at_one_node_misses_nothing_that_others_log() {
         let own: Vec<i64> =
             seen.iter().filter(|(name, _)| *name == format!("w{w}")).map(|(_, before)| *before).collect();
         assert!(own.into_iter().eq(0..i64::try_from(COMMITS).unwrap()), "writer {w}");
+    }
+}
+
+/// A server that takes over may lack the newest texts of the one before, and give their numbers to others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn numbers_of_texts_are_asked_for_again_when_the_server_may_be_another() {
+    let engine = OnPostgres::create();
+    let (store, other) = (engine.open().await, engine.open().await);
+    let user = with_user(&store, 1).await;
+    let session = |i: usize, scope: &str| Session {
+        scope: scope.parse().unwrap(),
+        user_agent: Some("a browser".to_owned()),
+        ..session(i, &user)
+    };
+    commit(&store, [start(&session(1, "read"))]).await.unwrap();
+    // As if they had been lost, and another had got the number of one.
+    engine.sql(
+        "UPDATE texts SET text = 'write' WHERE text = 'read'; DELETE FROM texts WHERE user_agent;
+        DELETE FROM sessions;
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+    let (first, second) = (session(2, "read"), session(3, "write"));
+    for session in [&first, &second] {
+        let started = async {
+            while commit(&store, [start(session)]).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), started).await.unwrap();
+    }
+    for session in [first, second] {
+        for node in [&store, &other] {
+            assert_eq!(node.session(session.id).await.unwrap().unwrap().session, session);
+        }
     }
 }
