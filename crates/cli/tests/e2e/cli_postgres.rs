@@ -194,6 +194,19 @@ fn a_password_is_read_from_its_file_and_shown_nowhere() {
     ran.push(doctor);
     let mut help = folder.command("users list --help");
     ran.push(Ran::of(help.env("RESEAL_STORE_URL", &with)));
+    // Nor if it is mistyped.
+    let mistyped = with.replace("postgres://", "postgress://");
+    let to = "migrate --to sqlite:to";
+    for (command, variable) in [
+        ("doctor", "RESEAL_STORE_URL"),
+        (to, "RESEAL_MIGRATE_FROM"),
+        ("migrate", "RESEAL_MIGRATE_TO"),
+        (to, "RESEAL_STORE_URL"),
+    ] {
+        let told = Ran::of(folder.command(command).env(variable, &mistyped));
+        ran.push(told.fails(2, variable).fails(2, "the address of a store begins with"));
+    }
+    ran.push(folder.run(&format!("token inspect x --store {mistyped}")).fails(2, "--store"));
     for ran in ran {
         assert!(!format!("{ran:?}").contains("hunter2"), "{ran:?}");
     }
@@ -233,6 +246,14 @@ fn the_doctor_looks_at_redis() {
         said["checks"].as_array().unwrap().iter().filter(|c| c["check"] == "redis").collect();
     assert!(of_redis[0]["text"].as_str().unwrap().contains("version 7"), "{said}");
     assert!(of_redis.iter().any(|c| c["text"].as_str().unwrap().contains("no replica")), "{said}");
+    // What it cannot look at hides nothing else.
+    redis.kill();
+    let ran = on(&database, &folder, "doctor --json");
+    let said: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.code, level(&said, "redis")), (1, "fail".to_owned()), "{said}");
+    for check in ["database", "server", "connections", "latency", "clock", "keys"] {
+        assert_eq!(level(&said, check), "ok", "{said}");
+    }
     folder.run("users list").fails(1, "Redis keeps hot sessions only");
 }
 

@@ -82,6 +82,13 @@ impl Findings {
         self.push(check, Level::Fail, text.into());
     }
 
+    /// The outcome of a look, which may have failed.
+    fn look(&mut self, check: &'static str, looked: anyhow::Result<()>) {
+        if let Err(error) = looked {
+            self.fail(check, format!("it cannot be looked at: {error:#}"));
+        }
+    }
+
     fn push(&mut self, check: &'static str, level: Level, text: String) {
         self.0.push(Finding { check, level, text });
     }
@@ -96,7 +103,7 @@ pub(crate) async fn run(args: DoctorArgs) -> anyhow::Result<()> {
     if let Some(config) = check_configuration(&args.folder, &mut findings) {
         files::check(&config, &mut findings);
         match args.folder.open_read_only().await {
-            Ok(folder) => check_folder(&folder, args.quick, &mut findings).await?,
+            Ok(folder) => check_folder(&folder, args.quick, &mut findings).await,
             Err(error) => findings.fail("database", format!("{error:#}")),
         }
     }
@@ -143,7 +150,8 @@ fn check_what_serve_opens(config: &Config, findings: &mut Findings) {
     certificate::check(config, findings);
 }
 
-async fn check_folder(folder: &Folder, quick: bool, findings: &mut Findings) -> anyhow::Result<()> {
+/// What cannot be looked at is a finding like another: it hides none.
+async fn check_folder(folder: &Folder, quick: bool, findings: &mut Findings) {
     if let Some(store) = folder.store.as_sqlite() {
         records::check_file(store, quick, findings);
     }
@@ -153,11 +161,16 @@ async fn check_folder(folder: &Folder, quick: bool, findings: &mut Findings) -> 
     if let Some(store) = folder.store.as_redis() {
         redis::check(store, findings).await;
     }
-    check_restore(folder, findings).await?;
-    records::check_clock(folder, findings).await?;
-    records::check_policies(folder, findings).await?;
-    records::check_gateway(folder, findings).await?;
-    keys::check(folder, findings).await
+    let looked = check_restore(folder, findings).await;
+    findings.look("restore", looked);
+    let looked = records::check_clock(folder, findings).await;
+    findings.look("clock", looked);
+    let looked = records::check_policies(folder, findings).await;
+    findings.look("policies", looked);
+    let looked = records::check_gateway(folder, findings).await;
+    findings.look("gateway", looked);
+    let looked = keys::check(folder, findings).await;
+    findings.look("keys", looked);
 }
 
 /// `serve` refuses a database between the two.
