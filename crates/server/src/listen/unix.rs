@@ -3,8 +3,9 @@
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -58,14 +59,7 @@ impl Drop for SocketFile {
 
 /// Listens there.
 pub(super) fn bind(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), UnixError> {
-    // Who looks whether the old socket is dead and replaces it does so alone; let go when this returns.
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let lock = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(io::Error::from)?;
-    rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-        rustix::io::Errno::WOULDBLOCK => UnixError::Live,
-        other => UnixError::System(other.into()),
-    })?;
+    let _alone = Alone::take(path)?;
     remove_stale(path)?;
 
     let socket =
@@ -81,6 +75,49 @@ pub(super) fn bind(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile),
     let listener = UnixListener::from(socket);
     listener.set_nonblocking(true)?;
     Ok((listener, file))
+}
+
+/// Who looks whether the old socket is dead and replaces it does so alone; let go when this is dropped. By a file
+/// beside the socket, since the folder may have other sockets, and a data folder has locks of its own.
+struct Alone {
+    path: PathBuf,
+    _locked: OwnedFd,
+}
+
+/// How often the lock is opened anew because somebody else took its name away.
+const ATTEMPTS: usize = 16;
+
+impl Alone {
+    fn take(socket: &Path) -> Result<Self, UnixError> {
+        let mut path = socket.as_os_str().to_owned();
+        path.push(".lock");
+        let path = PathBuf::from(path);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for _ in 0..ATTEMPTS {
+            let file =
+                File::from(rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(io::Error::from)?);
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(
+                |error| match error {
+                    rustix::io::Errno::WOULDBLOCK => UnixError::Live,
+                    other => UnixError::System(other.into()),
+                },
+            )?;
+            // Whoever had it before took its name away; who comes next makes another file.
+            let mine = file.metadata()?;
+            if fs::symlink_metadata(&path).is_ok_and(|now| (now.dev(), now.ino()) == (mine.dev(), mine.ino()))
+            {
+                return Ok(Self { path, _locked: file.into() });
+            }
+        }
+        Err(UnixError::Live)
+    }
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // Before it is let go. If this fails, the next one takes the file that is there.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 /// Removes what a dead process left behind.
@@ -133,6 +170,23 @@ mod tests {
         drop(file);
         assert!(path.exists(), "the file of another listener is left alone");
         UnixStream::connect(&path).unwrap();
+    }
+
+    #[test]
+    fn who_replaces_a_socket_does_so_alone_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("reseal.sock");
+        // A data folder is locked as long as it is served.
+        let served = File::open(folder.path()).unwrap();
+        served.try_lock_shared().unwrap();
+        let alone = Alone::take(&path).unwrap();
+        assert!(matches!(bind(&path, 0o660), Err(UnixError::Live)));
+        let (_listener, file) = bind(&folder.path().join("other.sock"), 0o660).unwrap();
+        drop(file);
+        drop(alone);
+        let (_listener, _file) = bind(&path, 0o660).unwrap();
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+        assert_eq!(names, ["reseal.sock"]);
     }
 
     #[test]
