@@ -51,17 +51,29 @@ impl Upkeep {
 
     /// Does it until `stopped`.
     pub async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        let notify = Arc::clone(&self.notify);
+        // Not between looks: a file system that hangs must not make the service manager give us up.
+        let live = async {
+            let mut alive = every(notify.alive_every());
+            loop {
+                tick(&mut alive).await;
+                notify.alive();
+            }
+        };
+        tokio::select! {
+            () = told(&mut stopped) => {}
+            () = live => {}
+            () = self.look_again_and_again() => {}
+        }
+    }
+
+    async fn look_again_and_again(&mut self) {
         let look_every = self.tls.as_ref().and(self.app.config.server.tls.as_ref()).map(|c| c.reload_every.0);
-        let (mut look, mut alive) = (every(look_every), every(self.notify.alive_every()));
+        let mut look = every(look_every);
         loop {
             tokio::select! {
-                () = told(&mut stopped) => break,
-                () = tick(&mut alive) => self.notify.alive(),
                 () = tick(&mut look) => self.look(false).await,
-                hangup = self.hangup.recv() => {
-                    if hangup.is_none() {
-                        break;
-                    }
+                Some(()) = self.hangup.recv() => {
                     tracing::info!("SIGHUP: looking at the certificate");
                     self.notify.reloading();
                     self.look(true).await;
