@@ -1,6 +1,6 @@
 //! `[server]`: where the authority listens, TLS, whose word about addresses counts, and bounds.
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use reseal_core::policy::Ttl;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, SeqAccess, Visitor};
@@ -284,7 +284,7 @@ impl FromStr for TrustedProxy {
             || format!("{text:?} is no proxy: write \"10.0.0.7\", \"10.0.0.0/8\", \"::1\" or \"unix\"");
         let net = match text.parse::<IpAddr>() {
             Ok(address) => IpNet::from(address.to_canonical()),
-            Err(_) => text.parse::<IpNet>().map_err(|_| no_proxy())?,
+            Err(_) => canonical(text.parse().map_err(|_| no_proxy())?),
         };
         if net.prefix_len() == 0 {
             return Err(format!("{text:?} trusts everybody, so that anyone could claim any address"));
@@ -294,6 +294,14 @@ impl FromStr for TrustedProxy {
         }
         Ok(Self::Net(net))
     }
+}
+
+/// Peers over IPv4 are known by their IPv4 addresses, on whatever socket they come: as a network of mapped addresses
+/// (`::ffff:10.0.0.0/104`, RFC 4291 §2.5.5.2) none of them would be met.
+fn canonical(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else { return net };
+    let mapped = v6.addr().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    mapped.and_then(|(v4, prefix)| Ipv4Net::new(v4, prefix).ok()).map_or(net, IpNet::V4)
 }
 
 impl fmt::Display for TrustedProxy {
@@ -379,12 +387,14 @@ mod tests {
     #[test]
     fn proxies_are_addresses_networks_or_unix() {
         let config =
-            parse("[server]\ntrusted_proxies = ['10.0.0.0/8', '::1', 'unix', '::ffff:192.0.2.1']").unwrap();
+            parse("[server]\ntrusted_proxies = ['10.0.0.0/8', '::1', 'unix', '::ffff:192.0.2.1', '::ffff:10.0.0.0/104', 'fd00::/8']").unwrap();
         let shown: Vec<String> = config.server.trusted_proxies.iter().map(ToString::to_string).collect();
-        assert_eq!(shown, ["10.0.0.0/8", "::1/128", "unix", "192.0.2.1/32"]);
+        assert_eq!(shown, ["10.0.0.0/8", "::1/128", "unix", "192.0.2.1/32", "10.0.0.0/8", "fd00::/8"]);
         for (bad, told) in [
             ("0.0.0.0/0", "trusts everybody"),
             ("::/0", "trusts everybody"),
+            ("::ffff:0:0/96", "trusts everybody"),
+            ("::ffff:10.0.0.1/104", "did you mean \\\"10.0.0.0/8\\\""),
             ("10.0.0.1/8", "did you mean \\\"10.0.0.0/8\\\""),
             ("proxy.example", "is no proxy"),
             ("10.0.0.0/33", "is no proxy"),
