@@ -160,6 +160,8 @@ fn what_is_no_backup_is_told_and_nothing_is_touched() {
     folder.write("notes.txt", "somebody's notes");
     folder.run("restore notes.txt --yes").fails(1, "notes.txt: this is not a database of Reseal");
     folder.run("restore missing.db --yes").fails(1, "missing.db: No such file");
+    folder.run("restore missing.db --yes --data nowhere").fails(1, "missing.db: No such file");
+    assert!(!folder.path("nowhere").exists());
     folder.run("restore reseal-data/reseal.db --yes").fails(1, "not a backup of it");
     folder.run("users show ada").ok();
     assert!(aside(&folder.path("reseal-data")).is_empty());

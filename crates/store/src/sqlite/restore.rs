@@ -74,11 +74,12 @@ impl Restore {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, RestoreError> {
         let folder = Folder::new(data);
+        // Before anything is made: a mistyped name leaves nothing behind.
+        check_is_another(&folder, backup)?;
         folder.create().map_err(|e| open::io_error(data, e))?;
         let (lock, alone) = lock(&folder)?;
         let staging = data.join(STAGING);
         let restore = Self { folder, staging, _lock: lock, _alone: alone };
-        restore.check_is_another(backup)?;
         restore.clear().map_err(|e| open::io_error(&restore.staging, e))?;
         restore.copy(backup, progress)?;
         restore.check(backup)?;
@@ -120,19 +121,6 @@ impl Restore {
         fs::rename(ready.database(), &database).map_err(failed(&database))?;
         folder::sync_folder(self.folder.path()).map_err(failed(self.folder.path()))?;
         Ok(aside)
-    }
-
-    fn check_is_another(&self, backup: &Path) -> Result<(), RestoreError> {
-        let file = |error| RestoreError::File { path: backup.to_owned(), error };
-        let meta = fs::metadata(backup).map_err(file)?;
-        if !meta.is_file() {
-            return Err(file(io::Error::new(io::ErrorKind::InvalidInput, "this is not a file")));
-        }
-        let same = fs::canonicalize(self.folder.database()).is_ok_and(|database| {
-            fs::canonicalize(backup)
-                .is_ok_and(|backup| backup == database || is_same_file(&backup, &database))
-        });
-        if same { Err(RestoreError::Itself(backup.to_owned())) } else { Ok(()) }
     }
 
     /// Takes away what a restore that was killed left.
@@ -260,6 +248,18 @@ impl Drop for Restore {
             tracing::warn!(%error, folder = %self.staging.display(), "the folder of the restore could not be removed");
         }
     }
+}
+
+fn check_is_another(folder: &Folder, backup: &Path) -> Result<(), RestoreError> {
+    let file = |error| RestoreError::File { path: backup.to_owned(), error };
+    let meta = fs::metadata(backup).map_err(file)?;
+    if !meta.is_file() {
+        return Err(file(io::Error::new(io::ErrorKind::InvalidInput, "this is not a file")));
+    }
+    let same = fs::canonicalize(folder.database()).is_ok_and(|database| {
+        fs::canonicalize(backup).is_ok_and(|backup| backup == database || is_same_file(&backup, &database))
+    });
+    if same { Err(RestoreError::Itself(backup.to_owned())) } else { Ok(()) }
 }
 
 /// Nobody else may serve the folder or work on it.
